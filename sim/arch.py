@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Architectures are rows of facts: what the reclaim path meets in their page tables and TLBs.
+
+Nothing here is fitted. A new architecture is one row of `ARCHES`; behaviour that needs code
+is a field that `sim.walk` reads.
+"""
+
+from typing import NamedTuple
+
+
+class Arch(NamedTuple):
+    """Page-table and TLB facts of one architecture: ints and bools, which numba takes as is."""
+
+    # log2 of the page size in bytes: CONFIG_ARM64_4K_PAGES, x86 always 12.
+    page_shift: int
+    # PMD_ORDER: a folio of this order is mapped by one PMD leaf (filemap_map_pmd()).
+    pmd_order: int
+    # PTEs of one contiguous block, 1 where the page table has none. arm64: CONT_PTES, see
+    # arch/arm64/mm/contpte.c, Linux commit 4602e5757bcc ("arm64/mm: wire up PTE_CONT for user
+    # mappings") (in v6.9).
+    cont_ptes: int
+    # clear_flush_young_ptes() and get_and_clear_full_ptes() take a whole range in one call of a
+    # contpte helper: arm64, the former since Linux commit 07f440c23a19 ("arm64: mm: implement the
+    # architecture-specific clear_flush_young_ptes()") (in v7.0). The generic ones of
+    # include/linux/pgtable.h loop over the PTEs.
+    range_helpers: bool
+    # Clearing a young PTE issues a TLB invalidation, without waiting for it:
+    # ptep_clear_flush_young() of arch/arm64. x86 lets the accessed bit go stale instead.
+    young_clear_flushes: bool
+    # PMD leaves are flushed through flush_tlb_mm_range(): pmdp_clear_flush_young() if it was young
+    # and pmdp_huge_clear_flush(), arch/x86/mm/pgtable.c. arm64 issues the instruction in line.
+    pmd_flush_is_mm_range: bool
+    # arch_tlbbatch_should_defer(): True whatever the CPUs (arm64: the invalidation is issued at
+    # once, only the wait is deferred); False: only if another CPU has the mm loaded (x86).
+    defers_flush_always: bool
+
+
+ARCHES: dict[str, Arch] = {
+    "arm64": Arch(
+        page_shift=12,
+        pmd_order=9,
+        cont_ptes=16,
+        range_helpers=True,
+        young_clear_flushes=True,
+        pmd_flush_is_mm_range=False,
+        defers_flush_always=True,
+    ),
+    "x86_64": Arch(
+        page_shift=12,
+        pmd_order=9,
+        cont_ptes=1,
+        range_helpers=False,
+        young_clear_flushes=False,
+        pmd_flush_is_mm_range=True,
+        defers_flush_always=False,
+    ),
+}

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Lay out a world in memory, run the walk over it, hand back its events."""
+
+import numpy as np
+
+from sim.arch import ARCHES, Arch
+from sim.events import Events
+from sim.kernel import KERNELS
+from sim.walk import (
+    PTE_CONT,
+    PTE_PRESENT,
+    PTE_YOUNG,
+    REFERENCED,
+    SWAP_CLUSTER_MAX,
+    Count,
+    LruList,
+    Lruvec,
+    Machine,
+    Memory,
+    user_proactive_reclaim,
+)
+from sim.world import World, WorldError
+
+LRUS = ("classic",)
+
+
+def reclaim(world: World, arch: str, kernel: str, lru: str = "classic") -> Events:
+    """Simulate one write to memory.reclaim and return what the kernel's functions did.
+
+    Args:
+        world: the memory and the request.
+        arch: a key of `sim.ARCHES`.
+        kernel: a key of `sim.KERNELS`.
+        lru: a member of `sim.LRUS`.
+
+    Raises:
+        WorldError: the world cannot exist on this architecture, or a name is unknown.
+    """
+    for name, value, allowed in (
+        ("arch", arch, ARCHES),
+        ("kernel", kernel, KERNELS),
+        ("lru", lru, LRUS),
+    ):
+        if value not in allowed:
+            raise WorldError(f"{name} {value!r}: expected one of {', '.join(allowed)}")
+    memory = lay_out(world, ARCHES[arch])
+    counts, result = walk(world, memory, arch, kernel)
+    named = {count.name: counts[count] for count in Count}
+    return Events(world, arch, kernel, lru, named, result)
+
+
+def lay_out(world: World, arch: Arch) -> Memory:
+    """Return the memory as the mapping processes left it: all folios inactive, file order."""
+    nr_folios = world.nr_folios(arch)
+    nr_pages = 1 << world.order
+    pte = PTE_PRESENT | PTE_YOUNG
+    if 1 < arch.cont_ptes <= nr_pages and world.order < arch.pmd_order:
+        pte |= PTE_CONT  # set_ptes() of an aligned run that long folds it
+    # filemap_read() marks each folio accessed once; touching a mapping sets young bits alone.
+    flags = REFERENCED if world.access == "pread" else 0
+    inactive = _empty_list(nr_folios)
+    inactive.extents[0] = 0, nr_folios
+    inactive.state[1:] = 1, nr_folios * nr_pages
+    return Memory(
+        ptes=np.full((world.mapped_by, nr_folios * nr_pages), pte, np.uint8),
+        folio_flags=np.full(nr_folios, flags, np.uint8),
+        lruvec=Lruvec(
+            inactive=inactive,
+            active=_empty_list(nr_folios),
+            # Reading memory.stat just before the request flushed the statistics.
+            stale_pages=np.array([nr_folios * nr_pages, 0], np.int64),
+        ),
+        folio_list=np.empty(SWAP_CLUSTER_MAX, np.int32),
+        nr_pages=nr_pages,
+    )
+
+
+def walk(world: World, memory: Memory, arch: str, kernel: str) -> tuple[np.ndarray, int]:
+    """Run the walk over `memory`, which it changes; return counts by `Count`, and the result."""
+    facts = ARCHES[arch]
+    machine = Machine(
+        arch=facts,
+        kernel=KERNELS[kernel],
+        defers_flush=facts.defers_flush_always or world.cpus > 1,
+        pmd_mapped=world.order == facts.pmd_order,
+    )
+    counts = np.zeros(len(Count), np.int64)
+    result = user_proactive_reclaim(world.nr_to_reclaim(facts), memory, machine, counts)
+    return counts, int(result)
+
+
+def _empty_list(nr_folios: int) -> LruList:
+    # One extent per folio is the worst case. The memory is reserved, not used: the operating
+    # system backs only the slots that are written.
+    return LruList(np.empty((nr_folios + 1, 2), np.int32), np.zeros(3, np.int64))

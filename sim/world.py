@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Worlds: what memory looks like before the request, and what is asked of reclaim."""
+
+from dataclasses import dataclass
+
+from sim.arch import Arch
+
+ACCESSES = ("pread", "mmap")
+
+# One more page than any order-0 LRU that numpy could index with the walk's 32-bit folio numbers.
+MAX_FOLIOS = 2**31 - 1
+
+
+class WorldError(ValueError):
+    """A world that cannot exist: says which field, what was found and what is allowed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """A clean, sparse file of folios of one order, mapped whole, and one write to memory.reclaim.
+
+    Args:
+        map_bytes: size of the file and of each mapping, in bytes; mapped in whole folios.
+        reclaim_bytes: what is written to memory.reclaim, in bytes; whole pages of it count, as
+            memparse() / PAGE_SIZE has it in user_proactive_reclaim(), mm/vmscan.c.
+        order: folio order, 0 to 9; a folio of PMD order is mapped by one PMD leaf.
+        access: how the file came into the page cache. "pread": read, then touched through the
+            mapping, so that folios start referenced; "mmap": only touched.
+        mapped_by: number of processes that map and touch every page, then sleep.
+        cpus: 1: reclaim runs where the mapping processes ran; 2: they sit on another CPU, which
+            keeps their address space loaded.
+    """
+
+    map_bytes: int
+    reclaim_bytes: int
+    order: int = 4
+    access: str = "pread"
+    mapped_by: int = 1
+    cpus: int = 1
+
+    def __post_init__(self) -> None:
+        _check("order", self.order, 0, 9)
+        _check("map_bytes", self.map_bytes, 1, 2**63 - 1)
+        _check("reclaim_bytes", self.reclaim_bytes, 1, 2**63 - 1)
+        _check("mapped_by", self.mapped_by, 1, 1024)
+        _check("cpus", self.cpus, 1, 2)
+        if self.access not in ACCESSES:
+            raise WorldError(f"access {self.access!r}: expected one of {', '.join(ACCESSES)}")
+
+    def nr_folios(self, arch: Arch) -> int:
+        """Return the number of whole folios in the file; WorldError if there is none."""
+        folio_bytes = 1 << (arch.page_shift + self.order)
+        nr = self.map_bytes // folio_bytes
+        if nr == 0:
+            raise WorldError(
+                f"map {self.map_bytes} bytes: smaller than one order-{self.order} folio "
+                f"({folio_bytes} bytes); map at least that much"
+            )
+        if nr > MAX_FOLIOS:
+            raise WorldError(f"map {self.map_bytes} bytes: {nr} folios, at most {MAX_FOLIOS}")
+        return nr
+
+    def nr_to_reclaim(self, arch: Arch) -> int:
+        """Return the request in pages; WorldError if it is less than one page."""
+        nr = self.reclaim_bytes >> arch.page_shift
+        if nr == 0:
+            raise WorldError(
+                f"reclaim {self.reclaim_bytes} bytes: less than one page "
+                f"({1 << arch.page_shift} bytes)"
+            )
+        return nr
+
+
+def _check(name: str, value: object, low: int, high: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise WorldError(f"{name} {value!r}: expected a whole number, {low} to {high}")
+    if not low <= value <= high:
+        raise WorldError(f"{name} {value}: expected {low} to {high}")
