@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The measurements that ship with the workbook: read only after their digest has been checked."""
+
+import hashlib
+import tomllib
+from functools import cache
+from io import BytesIO
+from pathlib import Path
+
+import pandas as pd
+
+DATA = Path(__file__).resolve().parents[1] / "data"
+
+# What tells one emulated cell from another, in the order in which tables are sorted.
+CELL = [
+    "arch", "lru", "stats_worker", "cpus", "mapped_by", "map_bytes", "reclaim_bytes", "order",
+    "kernel",
+]  # fmt: skip
+
+
+class MeasurementError(Exception):
+    """A shipped file that is missing, unknown to the manifest or not as it was measured."""
+
+
+@cache
+def manifest() -> dict[str, dict[str, str]]:
+    """Return what data/manifest.toml says of each file: sha256, what, how, where, kernel, n."""
+    path = DATA / "manifest.toml"
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise MeasurementError(
+            f"{path}: {error}; take the file back from git, or run the workbook from its checkout"
+        ) from None
+
+
+def load(name: str) -> pd.DataFrame:
+    """Return one file of data/ as a frame, columns as in its header.
+
+    Raises:
+        MeasurementError: not in the manifest, not there, or its digest is another.
+    """
+    entry = manifest().get(name)
+    if entry is None:
+        raise MeasurementError(f"{name}: not in {DATA / 'manifest.toml'}")
+    path = DATA / name
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise MeasurementError(f"{path}: {error.strerror}; take it back from git") from None
+    found = hashlib.sha256(content).hexdigest()
+    if found != entry["sha256"]:
+        raise MeasurementError(
+            f"{path}: sha256 is {found}, the manifest says {entry['sha256']}; "
+            "the file was changed after it was measured: take it back from git"
+        )
+    return pd.read_csv(BytesIO(content))
+
+
+@cache
+def instructions() -> pd.DataFrame:
+    """Return instructions per emulated cell: `CELL`, instructions, n, spread.
+
+    An interrupt or a worker can only add instructions, so the least of n repeats is the estimate;
+    spread is (largest - least) / least, 0 for n = 1.
+    """
+    runs = load("emulated/instructions.csv").groupby(CELL, sort=True)["instructions"]
+    cells = runs.agg(instructions="min", n="size", largest="max").reset_index()
+    cells["spread"] = cells["largest"] / cells["instructions"] - 1
+    return cells.drop(columns="largest")
+
+
+def counters() -> pd.DataFrame:
+    """Return exact hits of the kernel's functions: `CELL`, function, hits."""
+    return load("emulated/counters.csv")
+
+
+def host_sweep() -> pd.DataFrame:
+    """Return MADV_PAGEOUT times by folio order on a real x86_64 host; one row a run."""
+    return load("host/order_sweep.csv")
+
+
+def published() -> pd.DataFrame:
+    """Return the published pairs: before and after, NaN where only a percentage was printed."""
+    return load("published/reclaim.csv")
