@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Events: how often each kernel function ran, and the laws that such counts obey."""
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from types import MappingProxyType
 
 from sim.arch import ARCHES
+from sim.ident import short_id
 from sim.walk import Count
 from sim.world import World
 
@@ -95,9 +94,8 @@ class Events:
 
     @cached_property
     def id(self) -> str:
-        """First 12 hex digits of SHA-256 over the inputs' canonical JSON."""
-        text = json.dumps(self.inputs, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+        """Id of the inputs; a walk has no other source of variation."""
+        return short_id(self.inputs)
 
     @property
     def nr_reclaimed_folios(self) -> int:
