@@ -59,15 +59,17 @@ def load(name: str) -> pd.DataFrame:
 
 @cache
 def instructions() -> pd.DataFrame:
-    """Return instructions per emulated cell: `CELL`, instructions, n, spread.
+    """Return one row per emulated cell: `CELL`, instructions, pgscan, pgsteal, n, spread.
 
-    An interrupt or a worker can only add instructions, so the least of n repeats is the estimate;
-    spread is (largest - least) / least, 0 for n = 1.
+    An interrupt or a worker can only add instructions, so the least of n repeats is the estimate,
+    and the row is that run's; spread is (largest - least) / least, missing for n = 1.
     """
-    runs = load("emulated/instructions.csv").groupby(CELL, sort=True)["instructions"]
-    cells = runs.agg(instructions="min", n="size", largest="max").reset_index()
-    cells["spread"] = cells["largest"] / cells["instructions"] - 1
-    return cells.drop(columns="largest")
+    runs = load("emulated/instructions.csv").sort_values([*CELL, "instructions"])
+    by_cell = runs.groupby(CELL)["instructions"]
+    runs["n"] = by_cell.transform("size")
+    runs["spread"] = (by_cell.transform("max") / runs["instructions"] - 1).where(runs["n"] > 1)
+    columns = [*CELL, "instructions", "pgscan", "pgsteal", "n", "spread"]
+    return runs.drop_duplicates(CELL)[columns].reset_index(drop=True)
 
 
 def counters() -> pd.DataFrame:

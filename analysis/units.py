@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Sizes as people write them, and as programs count them."""
+
+import re
+from decimal import Decimal
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?|\.\d+)([KMGT]?)(?:i?B)?", re.IGNORECASE | re.ASCII)
+_SHIFT = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
+
+
+class UnitError(ValueError):
+    """A size that cannot be read; says what was found and what is expected."""
+
+
+def parse_size(text: str) -> int:
+    """Return bytes of a size such as 256M, 0.2G, 64KiB or 4096; suffixes are powers of 1024.
+
+    A fraction of a byte is dropped, as a shell's arithmetic would. UnitError if it is not a size,
+    or less than one byte.
+    """
+    match = _SIZE.fullmatch(text.strip())
+    nr_bytes = int(Decimal(match[1]) * (1 << _SHIFT[match[2].upper()])) if match else 0
+    if nr_bytes < 1:
+        raise UnitError(f"size {text!r}: expected a number above 0, then K, M, G, T or nothing")
+    return nr_bytes
+
+
+def folio_size(order: int) -> str:
+    """Return the size of a folio of 4 KiB pages as people write it: 64 KiB, 1 MiB."""
+    kib = 4 << order
+    return f"{kib} KiB" if kib < 1024 else f"{kib // 1024} MiB"
