@@ -102,6 +102,23 @@ class Events:
         """Folios freed."""
         return self[Count.REMOVE_MAPPING]
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a reader of the counts must know of this request."""
+        warnings = []
+        folio_bytes = 1 << (ARCHES[self.arch].page_shift + self.world.order)
+        if left := self.world.map_bytes % folio_bytes:
+            warnings.append(
+                f"the last {left} bytes of the file are no whole order-{self.world.order} folio "
+                "and are left out"
+            )
+        if self.result:
+            warnings.append(
+                f"memory.reclaim gave up with -EAGAIN: {self[Count.PGSTEAL]} pages freed of the "
+                f"{self.world.reclaim_bytes >> ARCHES[self.arch].page_shift} asked for"
+            )
+        return tuple(warnings)
+
     def functions(self) -> dict[str, int]:
         """Return hits by kernel function, named as the function profiler prints them.
 
@@ -115,11 +132,12 @@ class Events:
         return hits
 
     def to_dict(self) -> dict:
-        """Return inputs, id, result, pgscan, pgsteal and events, as JSON has them."""
+        """Return inputs, id, result, warnings, pgscan, pgsteal and events, as JSON has them."""
         return {
             "inputs": self.inputs,
             "id": self.id,
             "result": self.result,
+            "warnings": list(self.warnings),
             "pgscan": self[Count.PGSCAN],
             "pgsteal": self[Count.PGSTEAL],
             "events": self.functions(),
@@ -167,7 +185,11 @@ FUNCTIONS: tuple[tuple[str, tuple[str, ...], Callable[[Events], int]], ...] = (
     ("shrink_slab", _BOTH, _hits(Count.SHRINK_NODE)),
     ("isolate_lru_folios", _BOTH, _hits(Count.ISOLATE_LRU_FOLIOS)),
     ("lru_add_drain", _BOTH, _hits(Count.ISOLATE_LRU_FOLIOS)),
-    ("lru_note_cost_unlock_irq", _BOTH, _hits(Count.ISOLATE_LRU_FOLIOS)),
+    (
+        "lru_note_cost_unlock_irq",
+        _BOTH,
+        _hits(Count.SHRINK_FOLIO_LIST, Count.SHRINK_ACTIVE_LIST),
+    ),
     ("shrink_folio_list", _BOTH, _hits(Count.SHRINK_FOLIO_LIST)),
     ("handle_reclaim_writeback", _BOTH, _hits(Count.SHRINK_FOLIO_LIST)),
     ("try_to_unmap_flush", _BOTH, _hits(Count.FREE_UNREF_FOLIOS)),
@@ -176,7 +198,7 @@ FUNCTIONS: tuple[tuple[str, tuple[str, ...], Callable[[Events], int]], ...] = (
     ("uncharge_batch", _BOTH, _hits(Count.UNCHARGE_BATCH)),
     ("page_counter_uncharge", _BOTH, _hits(Count.UNCHARGE_BATCH)),
     ("arch_tlbbatch_flush", _X86, _hits(Count.ARCH_TLBBATCH_FLUSH)),
-    ("native_flush_hits(Count.ARCH_TLBBATCH_FLUSH)", _X86, _hits(Count.ARCH_TLBBATCH_FLUSH)),
+    ("native_flush_tlb_multi", _X86, _hits(Count.ARCH_TLBBATCH_FLUSH)),
     ("shrink_active_list", _BOTH, _hits(Count.SHRINK_ACTIVE_LIST)),
     ("move_folios_to_lru", _BOTH, _hits(Count.MOVE_FOLIOS_TO_LRU)),
     ("folio_lruvec_lock_irq", _BOTH, _hits(Count.FOLIO_LRUVEC_LOCK_IRQ)),
@@ -238,6 +260,8 @@ MEASURING_OFFSETS: dict[str, int] = {
     "free_unref_folios": 3,
     "__mem_cgroup_uncharge_folios": 3,
     "lru_add_drain": 1,
+    # Order 9 with two CPUs: the first PMD flushes still interrupt the mapping processes' CPU.
+    "native_flush_tlb_multi": 2,
     "free_tail_page_prepare": 8,
     "workingset_update_node": 8,
     "workingset_age_nonresident": 4,

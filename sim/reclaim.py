@@ -41,9 +41,15 @@ def reclaim(world: World, arch: str, kernel: str, lru: str = "classic") -> Event
         ("kernel", kernel, KERNELS),
         ("lru", lru, LRUS),
     ):
-        if value not in allowed:
+        if not isinstance(value, str) or value not in allowed:
             raise WorldError(f"{name} {value!r}: expected one of {', '.join(allowed)}")
-    memory = lay_out(world, ARCHES[arch])
+    try:
+        memory = lay_out(world, ARCHES[arch])
+    except MemoryError:
+        raise WorldError(
+            f"{world.mapped_by} mappings of {world.map_bytes} bytes: one byte a page and mapping "
+            "does not fit into this machine's memory; map less"
+        ) from None
     counts, result = walk(world, memory, arch, kernel)
     named = {count.name: counts[count] for count in Count}
     return Events(world, arch, kernel, lru, named, result)

@@ -37,6 +37,9 @@ REFERENCED = 1
 ACTIVE = 2
 WORKINGSET = 4
 
+# Flags are bytes, whose ~ is no byte.
+ALL_FLAGS = 0xFF
+
 
 class FolioReferences(IntEnum):
     """The verdicts of folio_check_references() that a clean, non-executable file folio can get."""
@@ -188,8 +191,8 @@ def test_and_clear_young(ptes, start, end):
     # Unsigned bounds: with signed ones each access would test for a negative index.
     for i in range(np.uint64(start), np.uint64(end)):
         pte = ptes[i]
-        nr_young += (pte & PTE_YOUNG) >> 1
-        ptes[i] = pte & ~PTE_YOUNG
+        nr_young += int(pte & PTE_YOUNG) >> 1
+        ptes[i] = pte & (ALL_FLAGS ^ PTE_YOUNG)
     return nr_young
 
 
@@ -293,7 +296,7 @@ def clear_present(ptes, start, end):
     # Clears the entries [start, end); returns how many were present.
     nr = 0
     for i in range(np.uint64(start), np.uint64(end)):
-        nr += ptes[i] & PTE_PRESENT
+        nr += int(ptes[i] & PTE_PRESENT)
         ptes[i] = 0
     return nr
 
@@ -367,7 +370,7 @@ def folio_check_references(folio, memory, machine, counts):
     """Decide whether a folio of the inactive list is reclaimed, kept or activated."""
     nr_referenced = folio_referenced(folio, memory, machine, counts)
     was_referenced = memory.folio_flags[folio] & REFERENCED
-    memory.folio_flags[folio] &= ~REFERENCED
+    memory.folio_flags[folio] &= ALL_FLAGS ^ REFERENCED
     if nr_referenced == 0:
         return FolioReferences.RECLAIM  # clean: a REFERENCED left by an earlier look does not help
     memory.folio_flags[folio] |= REFERENCED
@@ -454,7 +457,7 @@ def shrink_active_list(nr_to_scan, folio_list, memory, machine, counts):
     for i in range(nr_taken):
         folio = folio_list[i]
         folio_referenced(folio, memory, machine, counts)
-        memory.folio_flags[folio] = (memory.folio_flags[folio] & ~ACTIVE) | WORKINGSET
+        memory.folio_flags[folio] = (memory.folio_flags[folio] & (ALL_FLAGS ^ ACTIVE)) | WORKINGSET
     move_folios_to_lru(folio_list, 0, memory, counts)  # l_active
     move_folios_to_lru(folio_list, nr_taken, memory, counts)  # l_inactive
     counts[Count.ISOLATE_LRU_FOLIOS] += 1

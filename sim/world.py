@@ -2,13 +2,23 @@
 """Worlds: what memory looks like before the request, and what is asked of reclaim."""
 
 from dataclasses import dataclass
+from numbers import Integral
 
 from sim.arch import Arch
 
 ACCESSES = ("pread", "mmap")
 
-# One more page than any order-0 LRU that numpy could index with the walk's 32-bit folio numbers.
+# The walk numbers folios in 32 bits.
 MAX_FOLIOS = 2**31 - 1
+
+
+_RANGES = {
+    "order": (0, 9),
+    "map_bytes": (1, 2**63 - 1),
+    "reclaim_bytes": (1, 2**63 - 1),
+    "mapped_by": (1, 1024),
+    "cpus": (1, 2),
+}
 
 
 class WorldError(ValueError):
@@ -39,11 +49,9 @@ class World:
     cpus: int = 1
 
     def __post_init__(self) -> None:
-        _check("order", self.order, 0, 9)
-        _check("map_bytes", self.map_bytes, 1, 2**63 - 1)
-        _check("reclaim_bytes", self.reclaim_bytes, 1, 2**63 - 1)
-        _check("mapped_by", self.mapped_by, 1, 1024)
-        _check("cpus", self.cpus, 1, 2)
+        for name, (low, high) in _RANGES.items():
+            # A count out of a frame is numpy's integer; ids and JSON want Python's.
+            object.__setattr__(self, name, _checked(name, getattr(self, name), low, high))
         if self.access not in ACCESSES:
             raise WorldError(f"access {self.access!r}: expected one of {', '.join(ACCESSES)}")
 
@@ -71,8 +79,9 @@ class World:
         return nr
 
 
-def _check(name: str, value: object, low: int, high: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool):
+def _checked(name: str, value: object, low: int, high: int) -> int:
+    if not isinstance(value, Integral) or isinstance(value, bool):
         raise WorldError(f"{name} {value!r}: expected a whole number, {low} to {high}")
     if not low <= value <= high:
         raise WorldError(f"{name} {value}: expected {low} to {high}")
+    return int(value)
