@@ -83,12 +83,15 @@ def request_instructions(
 # arm64
 
 
-def published_seconds() -> dict[str, float]:
-    """Return the published arm64 times by kernel: base, references, unmap."""
+def published_seconds(metric: str = "real") -> dict[str, float]:
+    """Return the published arm64 times by kernel: base, references, unmap.
+
+    `metric` is real, user or sys.
+    """
     pairs = measurements.published()
-    real = pairs[(pairs["arch"] == "arm64") & (pairs["metric"] == "real")]
-    seconds = dict(zip(real["kernel_before"], real["before"], strict=True))
-    return seconds | dict(zip(real["kernel_after"], real["after"], strict=True))
+    rows = pairs[(pairs["arch"] == "arm64") & (pairs["metric"] == metric)]
+    seconds = dict(zip(rows["kernel_before"], rows["before"], strict=True))
+    return seconds | dict(zip(rows["kernel_after"], rows["after"], strict=True))
 
 
 def published_check_share() -> tuple[float, float]:

@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from analysis import elapsed, fit
+from analysis import elapsed, fit, measurements
 from analysis.groups import NAMES
 from analysis.units import folio_size
 from sim import KERNELS, WorldError
@@ -93,15 +93,16 @@ def explain(
 
 def _explain_instructions(arch: str, order: int, before: str, after: str) -> Attribution:
     model = fit.fit(arch)
-    cells = _emulated_pair(arch, order, before, after)
-    if cells is None:
+    cells = measurements.plain_cells(arch, order)
+    if {before, after} <= set(cells.index):
+        pair = cells.loc[[before, after]]
+        counts = [model.counts(fit.simulate_cell(cell)) for cell in pair.itertuples()]
+        values = pair["instructions"].astype(float).tolist()
+        basis = "measured: Linux 7.2 under emulation; 256 MiB mapped, 0.2 GiB reclaimed"
+    else:
         counts = [elapsed.request_counts(arch, kernel, order) for kernel in (before, after)]
         values = [float(count @ model.costs) for count in counts]
         basis = "fitted: order not run; 10 GiB mapped, 8 GiB reclaimed"
-    else:
-        counts = [model.counts(fit.simulate_cell(cell)) for cell in cells]
-        values = [float(cell.instructions) for cell in cells]
-        basis = "measured: Linux 7.2 under emulation; 256 MiB mapped, 0.2 GiB reclaimed"
     parts = _parts(model, counts[0] - counts[1], 1.0, values[0] - values[1])
     return Attribution(
         arch, before, after, order, "instructions", *values, parts, basis, model.warnings
@@ -130,15 +131,6 @@ def _explain_time(arch: str, order: int, before: str, after: str) -> Attribution
     return Attribution(
         arch, before, after, order, "s", seconds[before], seconds[after], parts, "published", notes
     )
-
-
-def _emulated_pair(arch: str, order: int, before: str, after: str) -> list | None:
-    cells, _ = fit.select(arch)
-    cells = cells[
-        (cells["order"] == order) & (cells["mapped_by"] == 1) & (cells["stats_worker"] == "off")
-    ]
-    rows = {cell.kernel: cell for cell in cells.itertuples()}
-    return [rows[before], rows[after]] if before in rows and after in rows else None
 
 
 def _parts(

@@ -72,6 +72,19 @@ def instructions() -> pd.DataFrame:
     return runs.drop_duplicates(CELL)[columns].reset_index(drop=True)
 
 
+def plain_cells(arch: str, order: int) -> pd.DataFrame:
+    """Return the emulated cells of one architecture and order in the plainest world, by kernel.
+
+    256 MiB mapped by one process, 0.2 GiB reclaimed, one CPU, classic LRU, the statistics worker
+    silenced; columns as in `instructions`, index kernel; empty for an order that was not run.
+    """
+    cells = instructions()
+    plain = {"lru": "classic", "stats_worker": "off", "cpus": 1, "mapped_by": 1}
+    for column, value in {**plain, "arch": arch, "order": order}.items():
+        cells = cells[cells[column] == value]
+    return cells.set_index("kernel", drop=False)
+
+
 def counters() -> pd.DataFrame:
     """Return exact hits of the kernel's functions: `CELL`, function, hits."""
     return load("emulated/counters.csv")

@@ -66,7 +66,11 @@ class Prediction:
             "metric": self.metric,
             "blind": self.blind,
             "elapsed_reduction": self.elapsed_reduction._asdict(),
-            "speedup": self.speedup._asdict(),
+            # No bound, where the data allow an elapsed reduction of everything, is null.
+            "speedup": {
+                name: value if np.isfinite(value) else None
+                for name, value in self.speedup._asdict().items()
+            },
             "measured_elapsed_reduction": self.measured,
             "published": published_claim(self.arch, self.before, self.after),
             "assumptions": list(self.assumptions),
@@ -130,20 +134,12 @@ def published_claim(arch: str, before: str, after: str) -> dict | None:
 def measured_reduction(arch: str, before: str, after: str, order: int) -> float | None:
     """Return the reduction of instructions in real kernels under emulation, or None.
 
-    One mapping process, one CPU, classic LRU, statistics worker silenced, 256 MiB mapped.
+    Of the cells of `measurements.plain_cells`.
     """
-    cells = measurements.instructions()
-    cells = cells[
-        (cells["arch"] == arch)
-        & (cells["order"] == order)
-        & (cells["lru"] == "classic")
-        & (cells["stats_worker"] == "off")
-        & (cells["cpus"] == 1)
-        & (cells["mapped_by"] == 1)
-    ].set_index("kernel")["instructions"]
-    if before not in cells.index or after not in cells.index:
+    instructions = measurements.plain_cells(arch, order)["instructions"]
+    if not {before, after} <= set(instructions.index):
         return None
-    return float(1 - cells[after] / cells[before])
+    return float(1 - instructions[after] / instructions[before])
 
 
 def _fields(asked: tuple[str, int, str, str]) -> tuple[str, str, str, int]:

@@ -48,7 +48,10 @@ def tracked():
         pytest.skip("not a git checkout: no list of the project's own files")
     listing = subprocess.run(
         ["git", "-c", "safe.directory=*", "ls-files", "-z", "-co", "--exclude-standard"],
-        cwd=ROOT, check=True, capture_output=True, text=True,
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
     ).stdout
     paths = [ROOT / name for name in listing.split("\0") if name]
     return [path for path in paths if path.is_file()]
@@ -96,7 +99,8 @@ def test_lock_hashes_every_entry_and_names_no_place():
 
 
 @pytest.mark.parametrize(
-    "line", ["--find-links /somewhere", "-i somewhere", "-e .", "./a.whl", "https" + "://host/a.whl"]
+    "line",
+    ["--find-links /somewhere", "-i somewhere", "-e .", "./a.whl", "https" + "://host/a.whl"],
 )
 def test_a_lock_line_that_is_no_requirement_is_refused(line):
     with pytest.raises(InvalidRequirement):

@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The `reclaim` command: one subcommand for each thing the workbook does.
+
+Bad input ends in one message on stderr and status 2. Modules are imported by the subcommand that
+needs them: `reclaim simulate` must not wait for pandas and matplotlib.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+import sim
+from analysis.units import UnitError, parse_size
+
+KERNELS = tuple(sim.KERNELS)
+ARCHES = tuple(sim.ARCHES)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one subcommand; return the exit status: 0, 1 if a notebook failed, 2 for bad input."""
+    arguments = _parser().parse_args(argv)
+    try:
+        status = arguments.run(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader, `head` say, has seen enough. Python would complain again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print("reclaim: interrupted", file=sys.stderr)
+        return 130
+    except _input_errors() as error:
+        print(f"reclaim {arguments.command}: {error}", file=sys.stderr)
+        return 2
+    return status or 0
+
+
+def _input_errors() -> tuple[type[Exception], ...]:
+    # Each module names its own error; one that is not loaded cannot have raised.
+    names = {
+        "analysis.batch": "BatchError",
+        "analysis.fit": "FitError",
+        "analysis.ingest": "IngestError",
+        "analysis.measurements": "MeasurementError",
+        "analysis.page": "PageError",
+        "analysis.params": "ParamsError",
+        "analysis.report": "ReportError",
+        "analysis.results": "ResultsError",
+        "analysis.samples": "SamplesError",
+    }
+    loaded = {name: sys.modules[name] for name in names if name in sys.modules}
+    return (sim.WorldError, UnitError, *(getattr(loaded[name], names[name]) for name in loaded))
+
+
+def _simulate(arguments) -> None:
+    world = sim.World(
+        map_bytes=arguments.map,
+        reclaim_bytes=arguments.reclaim,
+        order=arguments.order,
+        access=arguments.access,
+        mapped_by=arguments.mapped_by,
+        cpus=arguments.cpus,
+    )
+    events = sim.reclaim(world, arguments.arch, arguments.kernel, arguments.lru)
+    if arguments.json:
+        _print_json(events.to_dict())
+    else:
+        print(_events_text(events))
+
+
+def _events_text(events: sim.Events) -> str:
+    inputs = ", ".join(f"{name} {value}" for name, value in events.inputs.items())
+    counts = events.to_dict()
+    rows = {"pgscan": counts["pgscan"], "pgsteal": counts["pgsteal"], **counts["events"]}
+    table = [f"{name:<31}{hits:>14,}" for name, hits in rows.items()]
+    notes = [f"note: {warning}" for warning in events.warnings]
+    return "\n".join([inputs, "", f"{'function':<31}{'hits':>14}", *table, "", *notes, events.id])
+
+
+def _ingest(arguments) -> None:
+    from analysis import ingest
+
+    samples = ingest.read(sys.stdin if arguments.file == "-" else arguments.file)
+    if arguments.json:
+        rows = samples.frame.astype(object).where(samples.frame.notna(), None).to_dict("records")
+        _print_json({"id": samples.id, "samples": rows, "notes": list(samples.notes)})
+    elif arguments.csv:
+        print(samples.frame.to_csv(index=False), end="")
+        print("".join(f"note: {note}\n" for note in samples.notes), end="", file=sys.stderr)
+    else:
+        print(samples.to_text(), end="")
+
+
+def _fit(arguments) -> None:
+    from analysis import text
+
+    print("\n\n".join(text.cost_model(arch) for arch in arguments.arch))
+
+
+def _explain(arguments) -> None:
+    from analysis import explain, text
+
+    attribution = explain.explain(
+        arguments.arch,
+        arguments.order,
+        before=arguments.before,
+        after=arguments.after,
+        metric=arguments.metric,
+    )
+    print(text.attribution(attribution))
+
+
+def _predict(arguments) -> None:
+    from analysis import predict, text
+
+    prediction = predict.predict(
+        arguments.arch,
+        arguments.order,
+        before=arguments.before,
+        after=arguments.after,
+        metric=arguments.metric,
+        blind=arguments.blind,
+    )
+    if arguments.json:
+        _print_json(prediction.to_dict())
+    else:
+        print(text.prediction(prediction))
+
+
+def _message(arguments) -> None:
+    from analysis import report
+
+    print(
+        report.commit_message(
+            arguments.orders, arguments.arch, before=arguments.before, after=arguments.after
+        ),
+        end="",
+    )
+
+
+def _build(arguments) -> int:
+    from analysis import batch
+
+    return batch.build(arguments.out)
+
+
+def _print_json(value: object) -> None:
+    print(json.dumps(value, indent=2, allow_nan=False))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="reclaim", description="What a change to the Linux reclaim path buys, and why."
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, run, add_arguments, what in (
+        ("simulate", _simulate, _simulate_arguments, "count what one reclaim request does"),
+        ("ingest", _ingest, _ingest_arguments, "read measurements from a saved capture"),
+        ("fit", _fit, _fit_arguments, "print costs per event and how well they predict"),
+        ("explain", _explain, _explain_arguments, "attribute a difference to kernel functions"),
+        ("predict", _predict, _predict_arguments, "predict what a kernel saves over another"),
+        ("message", _message, _message_arguments, "print a block for a commit message"),
+        ("build", _build, _build_arguments, "run all notebooks and write index.html"),
+    ):
+        command = commands.add_parser(name, help=what, description=what[0].upper() + what[1:] + ".")
+        add_arguments(command)
+        command.set_defaults(run=run)
+    return parser
+
+
+def _size(text: str) -> int:
+    try:
+        return parse_size(text)
+    except UnitError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _orders(text: str) -> list[int]:
+    """Read 0:9, or 2,4,9, or both."""
+    orders: list[int] = []
+    try:
+        for part in text.split(","):
+            first, _, last = part.partition(":")
+            orders.extend(range(int(first), int(last or first) + 1))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected e.g. 4, 2,4,9 or 0:9") from None
+    return orders
+
+
+def _names(allowed: Sequence[str]) -> Callable[[str], list[str]]:
+    def read(text: str) -> list[str]:
+        names = text.split(",")
+        if unknown := set(names) - set(allowed):
+            raise argparse.ArgumentTypeError(
+                f"{', '.join(sorted(unknown))!r}: expected some of {', '.join(allowed)}"
+            )
+        return names
+
+    return read
+
+
+def _simulate_arguments(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
+    add("--arch", choices=ARCHES, required=True)
+    add("--kernel", choices=KERNELS, default="unmap")
+    add("--lru", choices=sim.LRUS, default="classic")
+    add("--order", type=int, default=4, help="folio order, 0 to 9 (default: 4)")
+    add("--map", type=_size, default="10G", metavar="SIZE", help="file size (default: 10G)")
+    add("--reclaim", type=_size, default="8G", metavar="SIZE", help="request (default: 8G)")
+    add("--access", choices=sim.ACCESSES, default="pread", help="how the file was brought in")
+    add("--mapped-by", type=int, default=1, metavar="N", help="processes that map the file")
+    add("--cpus", type=int, default=1, metavar="N", help="2: the mapping processes run elsewhere")
+    add("--json", action="store_true", help="one JSON object")
+
+
+def _ingest_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("file", metavar="FILE", help="a saved mail or thread; - for stdin")
+    form = command.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="one JSON object")
+    form.add_argument("--csv", action="store_true", help="rows as CSV, notes on stderr")
+
+
+def _fit_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--arch", type=_names(ARCHES), default=ARCHES, metavar="A,...", help="default: all"
+    )
+
+
+def _step_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--before", choices=KERNELS, default="references")
+    command.add_argument("--after", choices=KERNELS, default="unmap")
+
+
+def _explain_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--arch", choices=ARCHES, default="arm64")
+    command.add_argument("--order", type=int, default=6, help="folio order, 0 to 8 (default: 6)")
+    _step_arguments(command)
+    command.add_argument("--metric", choices=("time", "instructions"), default="instructions")
+
+
+def _predict_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--arch", choices=ARCHES, default="x86_64")
+    command.add_argument("--order", type=int, default=4, help="folio order, 0 to 9 (default: 4)")
+    _step_arguments(command)
+    command.add_argument("--metric", choices=("time", "instructions"), default="time")
+    command.add_argument(
+        "--blind", action="store_true", help="use no run of a changed kernel of this architecture"
+    )
+    command.add_argument("--json", action="store_true", help="one JSON object")
+
+
+def _message_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--orders", type=_orders, default="0:9", help="e.g. 0:9 or 2,4,9")
+    command.add_argument("--arch", type=_names(ARCHES), default=ARCHES, metavar="A,...")
+    _step_arguments(command)
+
+
+def _build_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--out", default="build", metavar="DIR", help="default: build")

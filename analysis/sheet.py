@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What every figure shares: its style, axes of folio orders and of names, title, footer, files.
+
+A figure is drawn and saved under a style of its own, whatever the caller's matplotlib is set to;
+text is never read as mathematics, because names come from files.
+"""
+
+import textwrap
+from collections.abc import Callable, Iterable, Sequence
+from functools import wraps
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import seaborn
+from matplotlib import style
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
+
+from analysis.files import write_whole
+from analysis.units import folio_size
+from sim import ARCHES, KERNELS
+from sim.ident import short_id
+
+WIDTH = 9  # inches: 900 pixels at 100 dots an inch
+COLOURS = dict(zip(ARCHES, seaborn.color_palette("colorblind"), strict=False))
+MARKERS = dict(zip(KERNELS, "osD^", strict=True))
+STYLE = [
+    "default",
+    seaborn.axes_style("whitegrid"),
+    {
+        "font.family": "DejaVu Sans",  # ships with matplotlib: the same outlines everywhere
+        "font.size": 10,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "figure.constrained_layout.use": True,
+        "hatch.linewidth": 0.6,
+        "text.parse_math": False,
+        "svg.hashsalt": "reclaim",
+        "savefig.dpi": 150,
+    },
+]
+NAME_CHARS = 34  # a longer name would leave no room for what is drawn
+
+
+def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
+    """Return a figure function that draws under `STYLE`."""
+
+    @wraps(draw)
+    def drawn(*args, **kwargs) -> Figure:
+        with style.context(STYLE):
+            figure = draw(*args, **kwargs)
+            figure.draw_without_rendering()  # makes the ticks while our style holds
+        return figure
+
+    return drawn
+
+
+def save(figure: Figure, path: Path) -> tuple[Path, Path]:
+    """Write a figure as SVG and PNG, each whole or not at all; return both paths.
+
+    Args:
+        path: where to, without suffix. The same figure gives the same bytes of SVG: it has no
+            date, and ids that are not random.
+    """
+    written = []
+    for suffix, metadata in ((".svg", {"Date": None}), (".png", {})):
+        content = BytesIO()
+        with style.context(STYLE):
+            figure.savefig(content, format=suffix[1:], metadata=metadata)
+        written.append(write_whole(path.with_name(path.name + suffix), content.getvalue()))
+    return written[0], written[1]
+
+
+def finding(figure: Figure) -> str:
+    """Return the title of a figure as one line."""
+    return " ".join(figure.get_suptitle().split())
+
+
+def frame(figure: Figure, title: str, n: str, ident: str, notes: Sequence[str] = ()) -> None:
+    """Set the finding above a figure, and under it n, id and notes."""
+    lines = [f"{n}; id {ident}", *notes]
+    footer = "\n".join(textwrap.fill(line, 125) for line in lines)
+    figure.suptitle(textwrap.fill(title, 80), x=0.01, ha="left", fontsize=12, fontweight="bold")
+    figure.supxlabel(footer, x=0.01, ha="left", fontsize=8, color="0.3")
+
+
+def require(number: int, what: str) -> None:
+    """Raise ValueError if there is nothing to draw."""
+    if not number:
+        raise ValueError(f"no {what} to draw: pass at least one")
+
+
+def one_id(ids: Iterable[str]) -> str:
+    """Return the id that stands for several: of the only one, or of them all."""
+    distinct = sorted(set(ids))
+    return distinct[0] if len(distinct) == 1 else short_id(distinct)
+
+
+def frame_id(rows: pd.DataFrame) -> str:
+    """Return the id of a frame's rows, numbers to six digits."""
+    return short_id(rows.to_csv(float_format="%.6g"))
+
+
+def order_axis(axes: Axes, orders: Iterable[int]) -> None:
+    """Make x the folio order, each with its size under it."""
+    first, last = int(min(orders)), int(max(orders))
+    ticks = range(first, last + 1)
+    axes.set_xticks(ticks, [f"{order}\n" + "\n".join(folio_size(order).split()) for order in ticks])
+    axes.set_xlim(first - 0.6, last + 0.6)
+    axes.grid(visible=False, axis="x")
+    axes.set_xlabel("folio order and size")
+
+
+def name_axis(axes: Axes, names: Sequence[str], said: Sequence[str] = ()) -> None:
+    """Make y one row a name, the first on top; `said` stands right of each row."""
+    axes.set_yticks(range(len(names)), [textwrap.shorten(n, 999)[:NAME_CHARS] + "\N{HORIZONTAL ELLIPSIS}" * (len(n) > NAME_CHARS) for n in names])
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.grid(visible=False, axis="y")
+    for row, text in enumerate(said):
+        axes.annotate(
+            text, (1.0, row), (4, 0), ("axes fraction", "data"), textcoords="offset points",
+            va="center", fontsize=8,
+        )  # fmt: skip
+
+
+def points(axes: Axes, x, y, reach, *, across: bool = False, **look) -> None:
+    """Draw open points with their intervals, in y or `across` in x.
+
+    Args:
+        reach: how far each interval goes below and above its point; infinite where it is unknown,
+            which is drawn to the edge: give such axes `finite_limits`.
+    """
+    drawn = np.nan_to_num(np.asarray(reach, float), posinf=1e9)
+    bars = {"xerr": drawn} if across else {"yerr": drawn}
+    axes.errorbar(x, y, **bars, mfc="white", capsize=3, linestyle="none", **look)
+
+
+def finite_limits(set_limits: Callable, values: Iterable[float], margin: float = 0.05) -> None:
+    """Fit an axis to the finite values of some, with a margin relative to their range."""
+    finite = np.array([value for value in values if np.isfinite(value)])
+    spare = margin * (np.ptp(finite) or 1.0)
+    set_limits(finite.min() - spare, finite.max() + spare)
+
+
+def number_ticks(axis: Axis, ticks: Sequence[float], text: str = "{:,.10g}") -> None:
+    """Put ticks at given numbers of an axis that is not linear, written as numbers."""
+    axis.set_major_locator(FixedLocator(ticks))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: text.format(value)))
+    axis.set_minor_locator(NullLocator())
+    axis.set_minor_formatter(NullFormatter())
+
+
+def legend_above(figure: Figure, axes: Axes, ncols: int = 4) -> None:
+    """Name what one of the axes shows, above all of them: never over what is drawn."""
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper left", ncols=ncols, frameon=False, fontsize=9)
