@@ -2,14 +2,15 @@
 """Figures: values in, one `matplotlib.figure.Figure` out.
 
 One colour per architecture, one marker per kernel or pair of kernels; measured is filled, what a
-model says is open, and intervals are always drawn. The title is the finding.
+model says is open, and intervals are always drawn. The title is the finding. Figures of what was
+measured, before any model, are in `analysis.measured`; all can be had from here.
 """
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-import seaborn
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
@@ -18,8 +19,8 @@ from analysis.elapsed import FASTEST_NS, SLOWEST_NS
 from analysis.explain import NOT_EXPLAINED, Attribution
 from analysis.fit import CostModel
 from analysis.groups import NAMES
-from analysis.measurements import CELL
-from analysis.predict import METRICS, Prediction
+from analysis.measured import emulated_instructions, measured_times, simulated_events
+from analysis.predict import METRICS, Prediction, published_claim
 from analysis.sheet import (
     COLOURS,
     MARKERS,
@@ -39,7 +40,6 @@ from analysis.sheet import (
     styled,
 )
 from analysis.units import folio_size
-from sim import ARCHES, Events
 
 __all__ = [
     "costs",
@@ -56,9 +56,7 @@ __all__ = [
 
 PAIR_MARKERS = "oDs^vP"
 REDUCTION_OF = {"time": "elapsed reduction", "instructions": "reduction of instructions"}
-# Of the emulated cells, those that one figure can show side by side.
-PLAIN_CELLS = {"lru": "classic", "stats_worker": "off", "cpus": 1, "mapped_by": 1}
-TENS = [10**power for power in range(9)]
+TENS = [10**power for power in range(1, 9)]
 
 
 @styled
@@ -69,16 +67,17 @@ def reduction_by_order(predictions: Sequence[Prediction], title: str | None = No
     """
     require(len(predictions), "prediction")
     metrics = [metric for metric in METRICS if any(p.metric == metric for p in predictions)]
-    figure = Figure(figsize=(WIDTH, 1.2 + 3.8 * len(metrics)))
+    figure = Figure(figsize=(WIDTH, 1.2 + 4 * len(metrics)))
     panels = figure.subplots(len(metrics), squeeze=False)[:, 0]
     for axes, metric in zip(panels, metrics, strict=True):
         _reductions(axes, [p for p in predictions if p.metric == metric])
         axes.set_ylabel(REDUCTION_OF[metric])
         order_axis(axes, [p.order for p in predictions])
     nr_measured = sum(p.measured is not None for p in predictions)
-    n = f"n = {len(predictions)} predictions, {nr_measured} of them measured"
-    frame(figure, title or _reduction_finding(predictions, metrics[0]), n,
-           one_id(p.id for p in predictions))  # fmt: skip
+    n = f"n = {len(predictions)} predictions, {nr_measured} of them also measured"
+    found = title or _reduction_finding([p for p in predictions if p.metric == metrics[0]])
+    notes = _published(predictions)
+    frame(figure, found, n, one_id(p.id for p in predictions), notes)
     return figure
 
 
@@ -88,37 +87,41 @@ def _reductions(axes: Axes, predictions: Sequence[Prediction]) -> None:
     step = 0.6 / len(series)
     for at, (arch, before, after, blind) in enumerate(series):
         own = [p for p in predictions if (p.arch, p.before, p.after, p.blind) == series[at]]
-        x = np.array([p.order for p in own]) + step * (at - (len(series) - 1) / 2)
+        x = np.array([p.order for p in own]) + step * (at - (len(series) - 1) / 2) - step / 6
         low, best, high = np.array([p.elapsed_reduction for p in own], float).T
         marker = PAIR_MARKERS[pairs.index((before, after)) % len(PAIR_MARKERS)]
-        name = f"{arch}, {after} over {before}{', blind' if blind else ''}"
-        look = {"fmt": marker, "color": COLOURS[arch]}
-        points(axes, x, best, (best - low, high - best), look | {"mfc": "white"},
-                f"{name}: predicted")  # fmt: skip
+        look = {"marker": marker, "color": COLOURS[arch]}
+        name = arch if len(pairs) == 1 else f"{arch}, {after} over {before}"
+        said = f"{name}: predicted{' blind' if blind else ''}"
+        points(axes, x, best, (best - low, high - best), label=said, **look)
         measured = np.array([p.measured for p in own], float)
         if np.isfinite(measured).any():
-            axes.plot(x + step / 3, measured, marker, color=COLOURS[arch], label=f"{name}: measured")
-    ends = [end for p in predictions for end in p.elapsed_reduction]
-    finite_limits(axes.set_ylim, [0.0, *ends])
+            said = f"{name}: measured"
+            axes.plot(x + step / 3, measured, linestyle="none", label=said, **look)
+    finite_limits(axes.set_ylim, [0.0, *(end for p in predictions for end in p.elapsed_reduction)])
     axes.axhline(0, color="black", linewidth=0.8)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, frameon=False, fontsize=9)
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, fontsize=9)
 
 
-def _reduction_finding(predictions: Sequence[Prediction], metric: str) -> str:
-    own = [p for p in predictions if p.metric == metric]
-    pairs = {f"{p.after} over {p.before}" for p in own}
-    most = {p.arch: max((q for q in own if q.arch == p.arch), key=_best) for p in own}
+def _reduction_finding(predictions: Sequence[Prediction]) -> str:
+    most: dict[str, Prediction] = {}
+    for p in predictions:
+        if p.arch not in most or most[p.arch].elapsed_reduction.best < p.elapsed_reduction.best:
+            most[p.arch] = p
     parts = [
-        f"{p.elapsed_reduction.percent()} on {arch} ({folio_size(p.order)})"
+        f"{p.elapsed_reduction.percent()} on {arch} at {folio_size(p.order)}"
         for arch, p in most.items()
     ]
-    what = pairs.pop() if len(pairs) == 1 else f"{len(pairs)} pairs of kernels"
-    return f"{REDUCTION_OF[metric].capitalize()}, {what}: up to {', '.join(parts)}"
+    pairs = sorted({f"{p.after} over {p.before}" for p in predictions})
+    what = REDUCTION_OF[predictions[0].metric].capitalize()
+    return f"{what}, {', '.join(pairs)}: up to {', '.join(parts)}"
 
 
-def _best(prediction: Prediction) -> float:
-    return prediction.elapsed_reduction.best
+def _published(predictions: Sequence[Prediction]) -> list[str]:
+    asked = dict.fromkeys((p.arch, p.before, p.after) for p in predictions if p.metric == "time")
+    claims = [(of[0], claim) for of in asked if (claim := published_claim(*of))]
+    return [f"published for {arch}: {c['elapsed_reduction']}, {c['source']}" for arch, c in claims]
 
 
 @styled
@@ -128,28 +131,31 @@ def waterfall(attribution: Attribution) -> Figure:
     Bars of before and after start at zero; a part's interval stands at the end of its bar.
     ValueError if there are no parts.
     """
-    require(len(attribution.parts), "part")
-    scale, unit = (1.0, "s") if attribution.unit == "s" else (1e-6, f"million {attribution.unit}")
     parts = attribution.parts
+    require(len(parts), "part")
+    scale, unit = (1.0, "s") if attribution.unit == "s" else (1e-6, f"million {attribution.unit}")
     value, low, high = (parts[name].to_numpy(float) * scale for name in ("value", "low", "high"))
     before, after = attribution.before_value * scale, attribution.after_value * scale
     start = before - np.concatenate([[0.0], np.cumsum(value)[:-1]])
-    last = len(parts) + 1
-    figure = Figure(figsize=(WIDTH, 1.6 + 0.42 * (last + 1)))
+    rows = np.arange(1, len(parts) + 1)
+    figure = Figure(figsize=(WIDTH, 2 + 0.4 * (len(parts) + 2)))
     axes = figure.subplots()
-    axes.barh([0, last], [before, after], color=COLOURS[attribution.arch], height=0.6)
-    rows = np.arange(1, last)
+    axes.barh([0, len(parts) + 1], [before, after], color=COLOURS[attribution.arch], height=0.6)
     for row, name, begin, change in zip(rows, parts["part"], start, value, strict=True):
-        axes.barh(row, -change, left=begin, height=0.6, edgecolor="black", **_fill(name, change))
+        look = _fill(name, change)
+        axes.barh(row, -change, left=begin, height=0.6, edgecolor="black", **look)
     sure = np.isfinite(low)
-    axes.errorbar((start - value)[sure], rows[sure], xerr=((high - value)[sure], (value - low)[sure]),
-                  fmt="none", ecolor="black", capsize=3)  # fmt: skip
-    names = [attribution.before, *parts["part"], attribution.after]
-    said = [f"{before:.4g} {unit}", *map(_change, value, low, high), f"{after:.4g} {unit}"]
-    name_axis(axes, names, said)
-    axes.set_xlabel(f"{unit}, {attribution.arch}, order {attribution.order} ({folio_size(attribution.order)})")
-    frame(figure, _waterfall_finding(attribution, scale, unit), attribution.basis, attribution.id,
-           attribution.notes)  # fmt: skip
+    reach = np.array([high - value, value - low])[:, sure]
+    axes.errorbar((start - value)[sure], rows[sure], xerr=reach, fmt="none", ecolor="black",
+                  capsize=3)  # fmt: skip
+    said = [f"{before:,.4g} {unit}", *map(_change, value, low, high), f"{after:,.4g} {unit}"]
+    name_axis(axes, [attribution.before, *parts["part"], attribution.after], said)
+    axes.axvline(0, color="black", linewidth=0.8)
+    finite_limits(axes.set_xlim, [0, before, *start, *(start - high), *(start - low), after], 0.02)
+    size = folio_size(attribution.order)
+    axes.set_xlabel(f"{unit}; {attribution.arch}, order {attribution.order} ({size})")
+    found = _waterfall_finding(attribution, f"{before:,.4g} to {after:,.4g} {unit}")
+    frame(figure, found, attribution.basis, attribution.id, attribution.notes)
     return figure
 
 
@@ -165,17 +171,14 @@ def _change(value: float, low: float, high: float) -> str:
     return text if np.isnan(low) else f"{text} ({-high:+.3g} to {-low:+.3g})"
 
 
-def _waterfall_finding(attribution: Attribution, scale: float, unit: str) -> str:
-    ends = f"{attribution.before_value * scale:.4g} to {attribution.after_value * scale:.4g} {unit}"
+def _waterfall_finding(attribution: Attribution, ends: str) -> str:
     named = attribution.parts[attribution.parts["part"] != NOT_EXPLAINED]
     if named.empty or not attribution.difference:
         return f"{ends}: no kernel function explains a difference"
-    first = named.iloc[0]
+    share = named["value"].iloc[0] / attribution.difference
     rest = attribution.not_explained / attribution.difference
-    return (
-        f"{ends}: most from {first['part']}, {first['value'] / attribution.difference:.0%} of the "
-        f"difference; {rest:.0%} not explained"
-    )
+    first = f"{share:.0%} of the difference from {named['part'].iloc[0]}"
+    return f"{ends}: {first}, {rest:z.0%} not explained"
 
 
 @styled
@@ -186,26 +189,28 @@ def costs(models: Sequence[CostModel]) -> Figure:
     """
     require(len(models), "cost model")
     seen = np.flatnonzero(np.any([model.seen for model in models], axis=0))
-    figure = Figure(figsize=(WIDTH, 1.8 + 0.3 * len(seen)))
-    panels = figure.subplots(1, len(models), sharey=True, squeeze=False)[0]
+    figure = Figure(figsize=(WIDTH, 2 + 0.3 * len(seen)))
+    panels = figure.subplots(1, len(models), sharex=True, sharey=True, squeeze=False)[0]
+    rows = np.arange(len(seen))
     for axes, model in zip(panels, models, strict=True):
-        reach = 1.96 * np.sqrt(np.diag(model.cov))[seen]
         cost = np.where(model.seen, model.costs, np.nan)[seen]
-        drawn = np.isfinite(cost)
-        points(axes, cost[drawn], np.flatnonzero(drawn), (reach[drawn],) * 2,
-                {"fmt": "o", "color": COLOURS[model.arch]}, model.arch, across=True)  # fmt: skip
-        bound = np.flatnonzero(cost == 0)
-        axes.plot(np.zeros(len(bound)), bound, "X", color="black", markersize=8)
+        reach = 1.96 * np.sqrt(np.diag(model.cov))[seen]
+        fitted, bound = cost > 0, cost == 0
+        look = {"marker": "o", "color": COLOURS[model.arch], "across": True}
+        points(axes, cost[fitted], rows[fitted], reach[fitted], **look)
+        axes.plot(cost[bound], rows[bound], "X", color="black", markersize=8)
         axes.set_xscale("symlog", linthresh=10, linscale=0.5)
-        finite_limits(axes.set_xlim, [0.0, 10.0, *(cost + reach), *(cost - reach)], factor=2.0)
-        axes.xaxis.set_major_locator(FixedLocator([0, 10, 100, 1000, 10_000, 100_000]))
-        plain_numbers(axes.xaxis)
+        number_ticks(axes.xaxis, [0, *TENS])
+        # No cost is negative; an interval that goes further is written beside it.
+        axes.set_xlim(-4, 2 * max(10.0, *(other.costs.max() for other in models)))
         axes.set_title(f"{model.arch}, {model.source}", loc="left", fontsize=10)
         axes.set_xlabel("instructions an event")
         name_axis(axes, [NAMES[i] for i in seen], list(map(_cost, cost, reach)))
     n = ", ".join(f"n = {len(model.cells)} cells of {model.arch}" for model in models)
-    frame(figure, _cost_finding(models), n, one_id(model.id for model in models),
-           ["x: 0, the least that is allowed; other groups carry what it costs"])  # fmt: skip
+    note = (
+        "bars: 95% interval; cross: 0, the least allowed, so that other groups carry what it costs"
+    )
+    frame(figure, _cost_finding(models), n, one_id(model.id for model in models), [note])
     return figure
 
 
@@ -214,18 +219,15 @@ def _cost(cost: float, reach: float) -> str:
         return "does not occur"
     if cost == 0:
         return "0, at its bound"
-    return f"{cost:.0f} \N{PLUS-MINUS SIGN} {reach:.0f}" if np.isfinite(reach) else "not identified"
+    return f"{cost:,.0f} \N{PLUS-MINUS SIGN} {reach:,.0f}"
 
 
 def _cost_finding(models: Sequence[CostModel]) -> str:
     parts = []
     for model in models:
-        priced = pd.Series(model.costs, NAMES)[model.seen & (model.costs > 0)]
-        parts.append(
-            f"{priced.min():.0f} ({priced.idxmin()}) to {priced.max():.0f} ({priced.idxmax()}) "
-            f"instructions on {model.arch}"
-        )
-    return f"One event costs {'; '.join(parts)}"
+        priced = pd.Series(model.costs, NAMES)[model.seen]
+        parts.append(f"{priced.max():,.0f} instructions on {model.arch} ({priced.idxmax()})")
+    return f"Dearest event: {', '.join(parts)}"
 
 
 @styled
@@ -239,35 +241,81 @@ def left_out(frames: Mapping[str, pd.DataFrame]) -> Figure:
         ValueError: there is no cell.
     """
     require(sum(map(len, frames.values())), "cell")
-    figure = Figure(figsize=(WIDTH, 4.8))
-    panels = figure.subplots(1, len(frames), sharey=True, squeeze=False)[0]
+    figure = Figure(figsize=(WIDTH, 5.2))
+    body = figure.subfigures()
+    panels = body.subplots(1, len(frames), sharey=True, squeeze=False)[0]
     for axes, (arch, cells) in zip(panels, frames.items(), strict=True):
         for at, (kernel, marker) in enumerate(MARKERS.items()):
             own = cells[cells["kernel"] == kernel]
-            axes.plot(own["order"] + 0.18 * (at - 1.5), 100 * own["relative_error"], marker,
-                      mfc="white", color=COLOURS[arch], label=kernel)  # fmt: skip
+            axes.plot(own["order"] + 0.18 * (at - 1.5), own["relative_error"], linestyle="none",
+                      marker=marker, mfc="white", color=COLOURS[arch], label=kernel)  # fmt: skip
         axes.axhline(0, color="black", linewidth=0.8)
-        axes.set_yscale("symlog", linthresh=5, linscale=2)
-        axes.yaxis.set_major_locator(FixedLocator([-100, -50, -20, -10, -5, -2, 0, 2, 5, 10, 20, 50, 100]))
-        plain_numbers(axes.yaxis, "{:+.0f}%")
         axes.set_title(arch, loc="left", fontsize=10)
-        order_axis(axes, cells["order"])
-    panels[0].set_ylabel("predicted less measured instructions")
-    errors = [100 * cells["relative_error"] for cells in frames.values()]
-    finite_limits(panels[0].set_ylim, [-5.0, 5.0, *pd.concat(errors)], factor=1.2)
-    kernel_legend(figure, panels[0])
+        order_axis(axes, cells["order"], narrow=True)
+        # Linear as far as most errors go, logarithmic beyond.
+        axes.set_yscale("symlog", linthresh=0.05, linscale=2)
+        ticks = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1]
+        number_ticks(axes.yaxis, [-tick for tick in ticks] + [0, *ticks], "{:+.0%}")
+    errors = pd.concat(frames.values())["relative_error"]
+    panels[0].set_ylim(1.6 * min(-0.05, errors.min()), 1.6 * max(0.05, errors.max()))
+    panels[0].set_ylabel("predicted instructions, over measured")
+    legend_above(body, panels[0])
     n = ", ".join(f"n = {len(cells)} cells of {arch}" for arch, cells in frames.items())
     frame(figure, _left_out_finding(frames), n, one_id(map(frame_id, frames.values())))
     return figure
 
 
 def _left_out_finding(frames: Mapping[str, pd.DataFrame]) -> str:
-    parts = []
-    for arch, cells in frames.items():
-        error = cells.groupby("order")["relative_error"].agg(lambda e: e.abs().mean())
-        worst = error.idxmax()
-        parts.append(
-            f"{error[error.index != worst].mean() if len(error) > 1 else error.mean():.1%} on {arch} "
-            f"(order {worst}: {error[worst]:.1%})"
-        )
-    return f"Orders left out of the fit are priced within a mean of {', '.join(parts)}"
+    errors = pd.concat(frames, names=["key"])
+    size = np.where(errors["order"] > 0, "large folios", "order 0")
+    means = errors["relative_error"].abs().groupby([size, errors.index.get_level_values(0)]).mean()
+    parts = [
+        f"{name} {', '.join(f'{mean:.1%} on {arch}' for arch, mean in own.droplevel(0).items())}"
+        for name, own in means.groupby(level=0)
+    ]
+    return f"Mean error at orders left out of the fit: {'; '.join(parts)}"
+
+
+@styled
+def implied_prices(prices: pd.DataFrame) -> Figure:
+    """Draw what the published arm64 times would have to cost at each assumed folio order.
+
+    Args:
+        prices: what `elapsed.implied_prices` returns. A negative price means that the batch
+            executes more instructions there while the published time fell.
+
+    Raises:
+        ValueError: there is no order.
+    """
+    require(len(prices), "order")
+    figure = Figure(figsize=(WIDTH, 5.4))
+    body = figure.subfigures()
+    axes = body.subplots()
+    axes.axhspan(FASTEST_NS, SLOWEST_NS, color="0.9", zorder=0,
+                 label=f"what a processor can take: {FASTEST_NS} to {SLOWEST_NS} ns")  # fmt: skip
+    consistent = prices.index[prices["consistent"].astype(bool)]
+    axes.plot(consistent, [1.4 * SLOWEST_NS] * len(consistent), "*", color="black", markersize=11,
+              label="all four are within: consistent")  # fmt: skip
+    said = {
+        "references": "saved by batched checks",
+        "unmap": "saved by batched unmapping",
+        "remainder": "left with both",
+        "check": "left to the check, at most",
+    }
+    looks = zip(said.items(), "osD^", ("-", "--", "-.", ":"), sns.color_palette("colorblind"),
+                strict=False)  # fmt: skip
+    for (column, label), marker, line, colour in looks:
+        axes.plot(prices.index, prices[column], marker=marker, linestyle=line, mfc="white",
+                  color=colour, label=label)  # fmt: skip
+    axes.axhline(0, color="black", linewidth=0.8)
+    axes.set_yscale("symlog", linthresh=0.1)
+    shown = prices[list(said)]
+    axes.set_ylim(1.6 * min(0, shown.min(axis=None)), 1.6 * max(SLOWEST_NS, shown.max(axis=None)))
+    number_ticks(axes.yaxis, [-1.0, -0.1, 0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 1.5])
+    axes.set_ylabel("ns an instruction")
+    order_axis(axes, prices.index)
+    legend_above(body, axes, ncols=3)
+    sizes = ", ".join(folio_size(order) for order in consistent) or "no order"
+    found = f"The published arm64 times are consistent with folios of {sizes}"
+    frame(figure, found, "n = 1 published run a kernel, no spread published", frame_id(prices))
+    return figure

@@ -110,7 +110,8 @@ def predict(
         why = "PMD-mapped" if order >= ARCHES[arch].pmd_order else "not large, or kernels alike"
         zero = Interval(0.0, 0.0, 0.0)
         assumptions = (f"order {order}: {why}, so that both kernels execute the same events",)
-        return Prediction(*_fields(asked), metric, blind, zero, None, assumptions, "no model")
+        measured = measured_reduction(arch, before, after, order) if metric != "time" else None
+        return Prediction(*_fields(asked), metric, blind, zero, measured, assumptions, "no model")
     if metric == "instructions":
         return _predict_instructions(*asked, blind)
     return _predict_time(*asked, blind)
@@ -197,7 +198,7 @@ def _left_out_error(arch: str, before: str, after: str) -> float:
     cells = fit.leave_one_order_out(arch)
     same = [column for column in measurements.CELL if column not in ("kernel", "stats_worker")]
     old, new = (cells[cells["kernel"] == kernel].set_index(same) for kernel in (before, after))
-    pairs = old.join(new, lsuffix="_old", rsuffix="_new", how="inner")
+    pairs = old.add_suffix("_old").join(new.add_suffix("_new"), how="inner")
     pairs = pairs[pairs.index.get_level_values("order") > 0]
     predicted = pairs["predicted_new"] / pairs["predicted_old"]
     measured = pairs["instructions_new"] / pairs["instructions_old"]

@@ -64,6 +64,22 @@ def commit_message(
     return "\n\n".join(blocks) + "\n"
 
 
+def answer_table(orders: Sequence[int] = tuple(range(10))) -> str:
+    """Return the README's answer, in Markdown: what batched unmapping saves, by folio size."""
+    rows = [
+        "| Folio size | arm64, instructions | arm64, time | x86_64, instructions | x86_64, time |",
+        "| ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for order in orders:
+        cells = [folio_size(order)]
+        for arch in ("arm64", "x86_64"):
+            old, new, measured = instructions_pair(arch, order, "references", "unmap")
+            cells.append(f"{_change(new / old - 1)}{'' if measured else '*'}")
+            cells.append(_range(predict(arch, order).elapsed_reduction).replace("( ", "("))
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows) + "\n"
+
+
 def instructions_pair(arch: str, order: int, before: str, after: str) -> tuple[float, float, bool]:
     """Return instructions before and after, and whether both were measured (or are fitted).
 

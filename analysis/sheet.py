@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import seaborn
+import seaborn as sns
 from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
 from analysis.files import write_whole
@@ -26,11 +26,11 @@ from sim import ARCHES, KERNELS
 from sim.ident import short_id
 
 WIDTH = 9  # inches: 900 pixels at 100 dots an inch
-COLOURS = dict(zip(ARCHES, seaborn.color_palette("colorblind"), strict=False))
+COLOURS = dict(zip(ARCHES, sns.color_palette("colorblind"), strict=False))
 MARKERS = dict(zip(KERNELS, "osD^", strict=True))
 STYLE = [
     "default",
-    seaborn.axes_style("whitegrid"),
+    sns.axes_style("whitegrid"),
     {
         "font.family": "DejaVu Sans",  # ships with matplotlib: the same outlines everywhere
         "font.size": 10,
@@ -105,11 +105,12 @@ def frame_id(rows: pd.DataFrame) -> str:
     return short_id(rows.to_csv(float_format="%.6g"))
 
 
-def order_axis(axes: Axes, orders: Iterable[int]) -> None:
-    """Make x the folio order, each with its size under it."""
+def order_axis(axes: Axes, orders: Iterable[int], *, narrow: bool = False) -> None:
+    """Make x the folio order, each with its size under it; `narrow`: the size takes two lines."""
     first, last = int(min(orders)), int(max(orders))
     ticks = range(first, last + 1)
-    axes.set_xticks(ticks, [f"{order}\n" + "\n".join(folio_size(order).split()) for order in ticks])
+    sizes = [folio_size(order).replace(" ", "\n" if narrow else " ") for order in ticks]
+    axes.set_xticks(ticks, [f"{order}\n{size}" for order, size in zip(ticks, sizes, strict=True)])
     axes.set_xlim(first - 0.6, last + 0.6)
     axes.grid(visible=False, axis="x")
     axes.set_xlabel("folio order and size")
@@ -117,7 +118,7 @@ def order_axis(axes: Axes, orders: Iterable[int]) -> None:
 
 def name_axis(axes: Axes, names: Sequence[str], said: Sequence[str] = ()) -> None:
     """Make y one row a name, the first on top; `said` stands right of each row."""
-    axes.set_yticks(range(len(names)), [textwrap.shorten(n, 999)[:NAME_CHARS] + "\N{HORIZONTAL ELLIPSIS}" * (len(n) > NAME_CHARS) for n in names])
+    axes.set_yticks(range(len(names)), list(map(_cut, names)))
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.grid(visible=False, axis="y")
     for row, text in enumerate(said):
@@ -125,6 +126,10 @@ def name_axis(axes: Axes, names: Sequence[str], said: Sequence[str] = ()) -> Non
             text, (1.0, row), (4, 0), ("axes fraction", "data"), textcoords="offset points",
             va="center", fontsize=8,
         )  # fmt: skip
+
+
+def _cut(name: str) -> str:
+    return name if len(name) <= NAME_CHARS else name[: NAME_CHARS - 3] + "..."
 
 
 def points(axes: Axes, x, y, reach, *, across: bool = False, **look) -> None:
@@ -149,12 +154,16 @@ def finite_limits(set_limits: Callable, values: Iterable[float], margin: float =
 def number_ticks(axis: Axis, ticks: Sequence[float], text: str = "{:,.10g}") -> None:
     """Put ticks at given numbers of an axis that is not linear, written as numbers."""
     axis.set_major_locator(FixedLocator(ticks))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: text.format(value)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: text.format(value) if value else "0"))
     axis.set_minor_locator(NullLocator())
     axis.set_minor_formatter(NullFormatter())
 
 
-def legend_above(figure: Figure, axes: Axes, ncols: int = 4) -> None:
-    """Name what one of the axes shows, above all of them: never over what is drawn."""
+def legend_above(figure: SubFigure, axes: Axes, ncols: int = 4) -> None:
+    """Name what one of the axes shows, above all of them: never over what is drawn.
+
+    Args:
+        figure: a subfigure, since the title would lie over the legend of its own figure.
+    """
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper left", ncols=ncols, frameon=False, fontsize=9)

@@ -1,0 +1,382 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What is drawn is what was given: artists' values, not pictures."""
+
+import dataclasses
+import itertools
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.container import ErrorbarContainer
+from matplotlib.figure import Figure
+
+from analysis import elapsed, figures, fit, measurements
+from analysis.explain import NOT_EXPLAINED, Attribution
+from analysis.groups import NAMES
+from analysis.interval import Interval
+from analysis.predict import Prediction
+from sim import World, reclaim
+
+MARKUP = "$x_1$ <b>&amp; __f_$"
+LONG = "a_kernel_function_of_a_name_that_goes_on_" * 6
+
+
+def prediction(arch="arm64", order=4, best=0.5, **changes) -> Prediction:
+    fields = {
+        "arch": arch, "before": "references", "after": "unmap", "order": order,
+        "metric": "instructions", "blind": False,
+        "elapsed_reduction": Interval(best - 0.2, best, best + 0.1), "measured": best + 0.01,
+        "assumptions": (), "model": "0123456789ab",
+    }  # fmt: skip
+    return Prediction(**fields | changes)
+
+
+def attribution(parts=(("try_to_unmap_one", 0.5, 0.4, 0.6),), rest=0.2, unit="s", **changes):
+    rows = [*parts, (NOT_EXPLAINED, rest, np.nan, np.nan)]
+    frame = pd.DataFrame(rows, columns=["part", "value", "low", "high"])
+    total = frame["value"].sum()
+    fields = {
+        "arch": "arm64", "before": "references", "after": "unmap", "order": 6, "unit": unit,
+        "before_value": total + 0.3, "after_value": 0.3, "parts": frame, "basis": "published",
+        "notes": ("n = 1",),
+    }  # fmt: skip
+    return Attribution(**fields | changes)
+
+
+def model(arch="arm64", costs=None, variance=4.0) -> fit.CostModel:
+    costs = np.linspace(8, 8690, len(NAMES)) if costs is None else np.asarray(costs, float)
+    cells = pd.DataFrame([dict.fromkeys([*measurements.CELL, "instructions"], 1)])
+    cov = np.diag(np.full(len(NAMES), variance))
+    return fit.CostModel(arch, costs, cov, np.ones(len(NAMES), bool), 9, cells, (), "fit")
+
+
+def cells(**columns) -> pd.DataFrame:
+    row = {
+        "arch": "arm64", "lru": "classic", "stats_worker": "off", "cpus": 1, "mapped_by": 1,
+        "map_bytes": 1 << 28, "reclaim_bytes": 1 << 27, "order": 4, "kernel": "base",
+        "instructions": 1000, "pgscan": 20, "pgsteal": 10, "n": 2, "spread": 0.5,
+        "relative_error": 0.02,
+    }  # fmt: skip
+    length = max((len(values) for values in columns.values()), default=1)
+    return pd.DataFrame({name: [value] * length for name, value in row.items()} | columns)
+
+
+def sweep(**columns) -> pd.DataFrame:
+    runs = {"run": [1, 2, 3], "workload": ["file", "file", "lazyfree"], "order": [4, 4, 4],
+            "pages": [1000] * 3, "cpu_s": [1e-3, 3e-3, 1e-4]}  # fmt: skip
+    return pd.DataFrame(runs | columns)
+
+
+def request(kernel="unmap", arch="arm64", access="pread", order=4):
+    world = World(map_bytes=8 << 20, reclaim_bytes=4 << 20, order=order, access=access)
+    return reclaim(world, arch, kernel)
+
+
+def counted(events, by=0) -> pd.DataFrame:
+    cell = {name: events.inputs.get(name, "off") for name in measurements.CELL}
+    hits = events.functions()
+    rows = [cell | {"function": name, "hits": hits[name] + by} for name in hits]
+    return pd.DataFrame(rows)
+
+
+def errorbars(axes) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    # Points of each errorbar, x and y, and its bars as segments.
+    found = [c for c in axes.containers if isinstance(c, ErrorbarContainer)]
+    return [(*c[0].get_data(), np.array(c[2][0].get_segments())) for c in found]
+
+
+def lines(axes, label) -> list:
+    return [line for line in axes.lines if label in str(line.get_label())]
+
+
+def all_text(figure: Figure) -> str:
+    return "\n".join(text.get_text() for text in figure.findobj(mpl.text.Text))
+
+
+def test_reductions_and_intervals_are_those_given_measured_filled_and_predicted_open():
+    given = [
+        prediction(arch, order, order / 10) for arch in ("arm64", "x86_64") for order in (1, 8)
+    ]
+    axes = figures.reduction_by_order(given).axes[0]
+    for at, (x, y, bars) in enumerate(errorbars(axes)):
+        own = given[2 * at : 2 * at + 2]
+        assert np.rint(x).tolist() == [1, 8]
+        assert y == pytest.approx([p.elapsed_reduction.best for p in own])
+        assert bars[:, :, 1] == pytest.approx(np.array([p.elapsed_reduction[::2] for p in own]))
+    predicted = [c[0] for c in axes.containers]
+    assert [line.get_markerfacecolor() for line in predicted] == ["white"] * 2
+    measured = lines(axes, "measured")
+    assert [list(line.get_ydata()) for line in measured] == [pytest.approx([0.11, 0.81])] * 2
+    assert all(line.get_markerfacecolor() == line.get_color() for line in measured)
+    assert len({line.get_color() for line in measured}) == 2
+
+
+def test_what_was_published_stands_in_the_footer_of_times_alone():
+    time = prediction("x86_64", metric="time", measured=None)
+    assert "published for x86_64: 50%+" in figures.reduction_by_order([time]).get_supxlabel()
+    assert "published" not in figures.reduction_by_order([prediction()]).get_supxlabel()
+
+
+def test_a_reduction_below_zero_an_unknown_interval_and_what_was_not_measured():
+    endless = Interval(-np.inf, -0.3, np.inf)
+    figure = figures.reduction_by_order([prediction(elapsed_reduction=endless, measured=None)])
+    axes = figure.axes[0]
+    low, high = axes.get_ylim()
+    assert low < -0.3
+    assert high > 0
+    ((_, _, bars),) = errorbars(axes)
+    assert bars[0, 0, 1] < low
+    assert bars[0, 1, 1] > high
+    assert not lines(axes, "measured")
+
+
+def test_time_and_instructions_have_a_panel_each_and_pairs_a_marker_each():
+    given = [prediction(metric="time", measured=None), prediction(), prediction(before="base")]
+    time, instructions = figures.reduction_by_order(given).axes
+    assert time.get_ylabel() == "elapsed reduction"
+    markers = [container[0].get_marker() for container in instructions.containers]
+    assert len(set(markers)) == 2
+
+
+def test_orders_are_labelled_with_folio_sizes_and_all_ten_fit():
+    figure = figures.reduction_by_order([prediction(order=order) for order in range(10)])
+    labels = [label.get_text() for label in figure.axes[0].get_xticklabels()]
+    assert labels[0] == "0\n4 KiB"
+    assert labels[9] == "9\n2 MiB"
+    boxes = [label.get_window_extent() for label in figure.axes[0].get_xticklabels()]
+    assert all(left.x1 < right.x0 for left, right in itertools.pairwise(boxes))
+
+
+def test_the_title_is_the_finding_or_the_one_given_and_the_footer_has_n_and_id():
+    one = prediction()
+    figure = figures.reduction_by_order([one])
+    assert "50% (30% to 60%) on arm64 at 64 KiB" in figures.finding(figure)
+    assert "n = 1 predictions" in figure.get_supxlabel()
+    assert one.id in figure.get_supxlabel()
+    assert figures.finding(figures.reduction_by_order([one], "Said")) == "Said"
+
+
+@pytest.mark.parametrize(("unit", "scale"), [("s", 1.0), ("instructions", 1e-6)])
+def test_waterfall_bars_lead_from_before_to_after_with_intervals_at_their_ends(unit, scale):
+    given = attribution([("a", 5e5, 3e5, 6e5), ("b", -1e5, -2e5, 0.0)], 2e5, unit)
+    axes = figures.waterfall(given).axes[0]
+    bars = sorted((bar for bar in axes.patches), key=lambda bar: bar.get_y())
+    before, *parts, after = bars
+    assert (before.get_x(), before.get_width()) == pytest.approx((0, given.before_value * scale))
+    assert (after.get_x(), after.get_width()) == pytest.approx((0, given.after_value * scale))
+    assert [-bar.get_width() for bar in parts] == pytest.approx(given.parts["value"] * scale)
+    ends = np.cumsum([before.get_width(), *(bar.get_width() for bar in parts)])
+    assert ends[-1] == pytest.approx(after.get_width())
+    assert [bar.get_x() for bar in parts] == pytest.approx(ends[:-1])
+    segments = np.array(axes.collections[0].get_segments())
+    assert len(segments) == 2  # what is not explained has no interval
+    assert segments[0, :, 0] == pytest.approx([ends[1] - 1e5 * scale, ends[1] + 2e5 * scale])
+
+
+def test_waterfall_of_no_difference_and_of_nothing_explained():
+    assert "no kernel function" in figures.finding(figures.waterfall(attribution([], 0.0)))
+    assert "no kernel function" in figures.finding(figures.waterfall(attribution([], 0.5)))
+
+
+def test_costs_are_drawn_with_their_intervals_zero_as_a_cross_and_unseen_as_absent():
+    costs = np.linspace(8, 8690, len(NAMES))
+    costs[3] = 0
+    unseen = dataclasses.replace(model("x86_64"), seen=np.arange(len(NAMES)) != 5)
+    arm, x86 = figures.costs([model(costs=costs), unseen]).axes
+    ((x, y, bars),) = errorbars(arm)
+    assert x == pytest.approx(np.delete(costs, 3))
+    assert list(y) == [row for row in range(len(NAMES)) if row != 3]
+    assert bars[:, :, 0] - x[:, None] == pytest.approx(np.array([[-3.92, 3.92]] * len(x)))
+    (cross,) = (line for line in arm.lines if line.get_marker() == "X")
+    assert cross.get_data()[0].tolist() == [0]
+    assert cross.get_data()[1].tolist() == [3]
+    assert arm.get_xlim()[0] < 0
+    assert arm.get_xlim()[1] > 8690
+    assert 5 not in errorbars(x86)[0][1]
+    assert "does not occur" in [text.get_text() for text in x86.texts]
+
+
+def test_a_cost_that_nothing_identifies_has_a_bar_to_the_edge():
+    axes = figures.costs([model(variance=np.inf)]).axes[0]
+    bars = errorbars(axes)[0][2]
+    assert (bars[:, 1, 0] > axes.get_xlim()[1]).all()
+
+
+def test_left_out_errors_by_order_and_kernel():
+    frames = {
+        "arm64": cells(order=[0, 4], kernel=["base", "unmap"], relative_error=[-0.5, 0.02]),
+        "x86_64": cells(order=[8], relative_error=[0.01]),
+    }
+    figure = figures.left_out(frames)
+    drawn = {line.get_label(): list(line.get_ydata()) for line in figure.axes[0].lines}
+    assert drawn["base"] == [-0.5]
+    assert drawn["unmap"] == [0.02]
+    assert drawn["references"] == []
+    low, high = figure.axes[0].get_ylim()
+    assert low < -0.5
+    assert high > 0.02
+    assert "large folios 2.0% on arm64, 1.0% on x86_64; order 0 50.0%" in figures.finding(figure)
+
+
+def test_implied_prices_negative_ones_too_and_consistent_orders_marked():
+    prices = elapsed.implied_prices()
+    axes = figures.implied_prices(prices).axes[0]
+    for column, label in (("unmap", "batched unmapping"), ("references", "batched checks")):
+        assert lines(axes, label)[0].get_ydata() == pytest.approx(prices[column])
+    low, high = axes.get_ylim()
+    assert low < prices["references"].min()
+    assert high > prices["references"].max()
+    marked = lines(axes, "consistent")[0].get_xdata()
+    assert list(marked) == list(prices.index[prices["consistent"]])
+    band = axes.patches[0]
+    assert band.get_y() == elapsed.FASTEST_NS
+    assert band.get_y() + band.get_height() == pytest.approx(elapsed.SLOWEST_NS)
+
+
+def test_no_consistent_order_is_said():
+    prices = elapsed.implied_prices().assign(consistent=False)
+    assert "no order" in figures.finding(figures.implied_prices(prices))
+
+
+def test_every_timed_run_is_a_point_and_each_cell_has_its_median():
+    figure = figures.measured_times(sweep(), measurements.published())
+    host = next(axes for axes in figure.axes if "host" in axes.get_ylabel())
+    assert sorted(lines(host, "file")[0].get_ydata()) == pytest.approx([1000, 3000])
+    medians = [line[0, 1] for c in host.collections for line in c.get_segments()]
+    assert medians == pytest.approx([2000, 100])
+    assert host.get_ylim()[0] == 0
+    published = next(axes for axes in figure.axes if axes is not host)
+    assert [bar.get_height() for bar in published.patches] == [1.518, 1.018, 0.249]
+    assert "n = 3 runs" in figure.get_supxlabel()
+
+
+def test_instructions_per_freed_page_of_plain_cells_with_their_spread():
+    given = cells(order=[0, 4, 4], lru=["classic", "classic", "mglru"])
+    figure = figures.emulated_instructions(given)
+    _, y, bars = errorbars(figure.axes[0])[0]
+    assert list(y) == [100, 100]
+    assert bars[0, :, 1] == pytest.approx([100, 150])
+    assert "n = 2 of 3 cells" in figure.get_supxlabel()
+
+
+def test_simulated_hits_beside_those_counted():
+    events = request()
+    axes = figures.simulated_events([events], counted(events, by=3)).axes[0]
+    hits = list(events.functions().values())
+    simulated, measured = lines(axes, "simulated")[0], lines(axes, "counted")[0]
+    assert simulated.get_xdata().tolist() == hits
+    assert measured.get_xdata().tolist() == [hit + 3 for hit in hits]
+    assert simulated.get_markerfacecolor() == "none"
+    assert measured.get_markerfacecolor() == "black"
+    assert [label.get_text() for label in axes.get_yticklabels()] == list(events.functions())
+
+
+@pytest.mark.parametrize("events", [request(access="mmap"), request("base"), request(order=9)])
+def test_hits_of_another_cell_are_not_shown_as_if_counted(events):
+    figure = figures.simulated_events([events], counted(request()))
+    assert not lines(figure.axes[0], "counted")
+    assert "n = 0 of" in figure.get_supxlabel()
+
+
+def test_simulated_equals_counted_is_said_from_the_numbers():
+    events = request()
+    exact = figures.finding(figures.simulated_events([events], counted(events)))
+    nr = len(events.functions())
+    assert exact.startswith(f"{nr} of {nr} simulated hits equal")
+    off = figures.finding(figures.simulated_events([events], counted(events, by=7)))
+    assert off.startswith(f"0 of {nr}")
+    assert "by 7 of" in off
+
+
+@pytest.mark.parametrize(
+    ("draw", "nothing"),
+    [
+        (figures.reduction_by_order, []),
+        (figures.waterfall, attribution(parts=[], rest=0.0)),
+        (figures.costs, []),
+        (figures.left_out, {}),
+        (figures.left_out, {"arm64": cells().iloc[:0]}),
+        (figures.implied_prices, elapsed.implied_prices().iloc[:0]),
+        (figures.measured_times, sweep().iloc[:0]),
+        (figures.emulated_instructions, cells().iloc[:0]),
+        (figures.emulated_instructions, cells(lru=["mglru"])),
+        (figures.simulated_events, []),
+    ],
+)
+def test_nothing_to_draw_is_an_error_that_says_so(draw, nothing):
+    if isinstance(nothing, Attribution):
+        nothing = dataclasses.replace(nothing, parts=nothing.parts.iloc[:0])
+    with pytest.raises(ValueError, match=r"no .* to draw"):
+        draw(nothing)
+
+
+ONE_OF_EACH = [
+    lambda: figures.reduction_by_order([prediction(order=0)]),
+    lambda: figures.reduction_by_order([prediction(order=9, elapsed_reduction=Interval(0, 0, 0))]),
+    lambda: figures.waterfall(attribution()),
+    lambda: figures.costs([model()]),
+    lambda: figures.left_out({"arm64": cells(order=[0])}),
+    lambda: figures.implied_prices(elapsed.implied_prices().loc[[6]]),
+    lambda: figures.measured_times(sweep().iloc[:1]),
+    lambda: figures.measured_times(sweep(order=[9, 9, 9])),
+    lambda: figures.emulated_instructions(cells(order=[9], spread=[np.nan])),
+    lambda: figures.simulated_events([request(order=0, arch="x86_64")]),
+]
+
+
+@pytest.mark.parametrize("draw", ONE_OF_EACH)
+def test_one_point_alone_is_drawn_and_saved_as_the_same_svg_twice(draw, tmp_path):
+    svg, png = figures.save(draw(), tmp_path / "a.b")
+    assert (svg.name, png.name) == ("a.b.svg", "a.b.png")
+    with mpl.rc_context({"font.size": 30, "svg.hashsalt": None, "text.parse_math": True}):
+        again, _ = figures.save(draw(), tmp_path / "again")
+    assert again.read_bytes() == svg.read_bytes()
+    assert b"dc:date" not in svg.read_bytes()
+    assert png.read_bytes().startswith(b"\x89PNG")
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".png", ".png", ".svg", ".svg"]
+
+
+@pytest.mark.parametrize("name", [MARKUP, LONG, "$\\frac{$", ""])
+def test_names_from_files_are_drawn_as_they_are_and_leave_room(name, tmp_path):
+    figure = figures.waterfall(attribution([(name, 0.5, 0.4, 0.6)], notes=(name, MARKUP)))
+    figures.save(figure, tmp_path / "figure")
+    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert labels[1] == name or (labels[1].endswith("...") and len(labels[1]) < 40)
+    assert figure.axes[0].get_position().width > 0.3
+    assert MARKUP in all_text(figure)
+
+
+def test_counters_of_any_function_name_are_looked_up_not_interpreted():
+    events = request()
+    strange = counted(events).assign(function=MARKUP).iloc[:1]
+    assert "n = 0 of" in figures.simulated_events([events], strange).get_supxlabel()
+
+
+def test_drawing_leaves_matplotlib_as_it_was():
+    before = dict(mpl.rcParams)
+    figures.waterfall(attribution())
+    assert dict(mpl.rcParams) == before
+
+
+def test_a_figure_that_cannot_be_written_leaves_nothing_behind(tmp_path):
+    (tmp_path / "figure.svg").mkdir()
+    with pytest.raises(OSError, match=r"figure\.svg"):
+        figures.save(figures.waterfall(attribution()), tmp_path / "figure")
+    assert [path.name for path in tmp_path.iterdir()] == ["figure.svg"]
+
+
+@pytest.mark.parametrize("draw", ONE_OF_EACH)
+def test_title_legend_and_footer_do_not_lie_over_each_other_or_the_axes(draw):
+    figure = draw()
+    title = figure._suptitle.get_window_extent()
+    footer = figure._supxlabel.get_window_extent()
+    assert footer.x1 <= figure.bbox.x1
+    assert title.x1 <= figure.bbox.x1
+    for axes in figure.axes:
+        box = axes.get_tightbbox()
+        assert box.y1 <= title.y0 + 1
+        assert box.y0 >= footer.y1 - 1
+    for legend in figure.findobj(mpl.legend.Legend):
+        assert not legend.get_window_extent().overlaps(title)
+        assert not any(legend.get_window_extent().overlaps(axes.bbox) for axes in figure.axes)
