@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Fits recover costs that are known, cover them as often as they say, and leave out what they say.
+
+Cells are those that were emulated, with instructions made from their simulated events.
+"""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from analysis import fit, measurements
+from analysis.fit import FitError
+from analysis.groups import GROUPS, NAMES, group_counts
+from sim import ARCHES, KERNELS, World, reclaim
+
+# Instructions per event that a fit has to find again, in the order of GROUPS.
+KNOWN = np.array(
+    [1000, 500, 150, 200, 40, 300, 230, 250, 160, 500, 400, 300, 500, 30, 40, 600, 8000], float
+)
+NOISE = 0.002  # relative standard deviation of one run
+UNCHANGED = ("base", "references")
+
+
+def use(monkeypatch, cells, counts):
+    monkeypatch.setattr(fit, "emulated_cells", lambda: (cells, counts))
+
+
+def made_from(monkeypatch, costs, noise=None):
+    cells, counts = fit.emulated_cells()
+    instructions = counts @ costs
+    if noise is not None:
+        instructions = instructions * (1 + NOISE * noise.standard_normal(len(cells)))
+    use(monkeypatch, cells.assign(instructions=instructions), counts)
+
+
+def scaled(monkeypatch, chosen, factor=10.0):
+    cells, counts = fit.emulated_cells()
+    factors = np.where(chosen(cells), factor, 1.0)
+    instructions = (cells["instructions"] * factors).astype(int)
+    use(monkeypatch, cells.assign(instructions=instructions), counts)
+
+
+fresh_fit = fit.fit.__wrapped__
+fresh_left_out = fit.leave_one_order_out.__wrapped__
+fresh_transfer = fit.transfer.__wrapped__
+
+
+@pytest.mark.parametrize("arch", ARCHES)
+def test_known_costs_are_found_again_exactly(arch, monkeypatch):
+    made_from(monkeypatch, KNOWN)
+    model = fresh_fit(arch)
+    assert model.costs[model.seen] == pytest.approx(KNOWN[model.seen], rel=1e-8)
+    assert np.abs(model.cells["relative_error"]).max() < 1e-10
+    assert model.warnings == ()
+
+
+@pytest.mark.parametrize("arch", ARCHES)
+def test_standard_errors_cover_the_known_costs_as_often_as_they_say(arch, monkeypatch):
+    covered = []
+    for seed in range(200):
+        with monkeypatch.context() as patch:
+            made_from(patch, KNOWN, np.random.default_rng(seed))
+            model = fresh_fit(arch)
+        errors = np.sqrt(np.diag(model.cov))[model.seen]
+        reach = stats.t.ppf(0.975, model.dof) * errors
+        covered.append(np.abs(model.costs - KNOWN)[model.seen] <= reach)
+    assert 0.93 <= np.mean(covered) <= 0.97
+
+
+@pytest.mark.parametrize("arch", ARCHES)
+def test_a_cost_is_never_negative_and_one_at_0_is_told(arch, monkeypatch):
+    at = NAMES.index("folio_pte_batch")
+    costs = KNOWN.copy()
+    costs[at] = -400.0
+    made_from(monkeypatch, costs)
+    model = fresh_fit(arch)
+    assert (model.costs >= 0).all()
+    assert model.costs[at] == 0
+    assert any(warning.startswith("folio_pte_batch: 0") for warning in model.warnings)
+    assert not model.cov[at].any()
+
+
+@pytest.mark.parametrize("arch", ARCHES)
+def test_no_shipped_cost_is_negative_and_every_one_at_0_is_told(arch):
+    model = fit.fit(arch)
+    assert (model.costs >= 0).all()
+    zero = {NAMES[i] for i in np.flatnonzero(model.seen & (model.costs == 0))}
+    assert {warning.partition(":")[0] for warning in model.warnings} == zero
+    assert model.dof == len(model.cells) - np.count_nonzero(model.costs)
+    assert np.linalg.eigvalsh(model.cov).min() >= -1e-6
+
+
+@pytest.mark.parametrize("arch", ARCHES)
+def test_left_out_orders_are_priced_within_2_percent_on_average(arch):
+    cells = fit.leave_one_order_out(arch)
+    large = cells[cells["order"].between(1, 8)]
+    assert set(large["order"]) >= {1, 2, 4, 5, 7, 8}
+    assert set(large["kernel"]) == set(KERNELS)
+    error = large["predicted"] / large["instructions"] - 1
+    assert error.to_numpy() == pytest.approx(large["relative_error"].to_numpy(), abs=1e-12)
+    assert error.abs().mean() <= 0.02
+
+
+@pytest.mark.parametrize("arch", ARCHES)
+@pytest.mark.parametrize("order", [1, 4, 8])
+def test_what_an_order_measured_does_not_reach_its_own_prediction(arch, order, monkeypatch):
+    before = fit.leave_one_order_out(arch).set_index("order")["predicted"]
+    scaled(monkeypatch, lambda cells: (cells["order"] == order) & (cells["kernel"] == "unmap"))
+    after = fresh_left_out(arch).set_index("order")["predicted"]
+    assert after.loc[order].to_numpy() == pytest.approx(before.loc[order].to_numpy(), rel=1e-12)
+    others = after.index != order
+    assert not np.allclose(after[others], before[others], rtol=1e-3)
+
+
+def test_left_out_predictions_keep_every_cell_once():
+    for arch in ARCHES:
+        left_out = fit.leave_one_order_out(arch)
+        own = fit.fit(arch).cells
+        assert len(left_out) == len(own)
+        assert sorted(left_out["instructions"]) == sorted(own["instructions"])
+
+
+def test_too_few_cells_are_refused(monkeypatch):
+    cells, counts = fit.emulated_cells()
+    few = np.flatnonzero(cells["arch"] == "arm64")[:5]
+    use(monkeypatch, cells.iloc[few].reset_index(drop=True), counts[few])
+    with pytest.raises(FitError, match="5 cells cannot fit"):
+        fresh_fit("arm64")
+
+
+@pytest.mark.parametrize(("arch", "kernels"), [("riscv", tuple(KERNELS)), ("arm64", ("linux",))])
+def test_no_cells_are_refused_with_what_there_is(arch, kernels):
+    with pytest.raises(FitError, match="no emulated cell") as caught:
+        fit.select(arch, kernels)
+    assert "arm64, x86_64" in str(caught.value)
+
+
+def test_only_cells_are_used_whose_scan_the_simulator_meets():
+    cells, counts = fit.emulated_cells()
+    assert counts.shape == (len(cells), len(GROUPS))
+    assert set(cells["lru"]) == {"classic"}
+    assert set(cells["cpus"]) == {1}
+    assert cells["order"].max() <= 8
+    for row, cell in enumerate(cells.itertuples()):
+        events = fit.simulate_cell(cell)
+        assert events.to_dict()["pgscan"] == cell.pgscan
+        assert np.array_equal(counts[row], group_counts(events))
+
+
+def test_a_run_without_the_statistics_worker_stands_where_there_is_one():
+    same = [column for column in measurements.CELL if column != "stats_worker"]
+    cells, _ = fit.emulated_cells()
+    shipped = measurements.instructions()
+    quiet = set(shipped[shipped["stats_worker"] == "off"][same].itertuples(index=False, name=None))
+    disturbed = cells[cells["stats_worker"] == "on"][same].itertuples(index=False, name=None)
+    assert not cells.duplicated(same).any()
+    assert quiet.isdisjoint(disturbed)
+
+
+@pytest.mark.parametrize("changed", [("unmap",), ("unmap", "unmap-only")])
+def test_transfer_uses_no_run_of_a_kernel_it_was_not_given(changed, monkeypatch):
+    before = fit.transfer("x86_64", "arm64", UNCHANGED)
+    scaled(monkeypatch, lambda c: (c["arch"] == "x86_64") & c["kernel"].isin(changed))
+    after = fresh_transfer("x86_64", "arm64", UNCHANGED)
+    assert np.array_equal(after.costs, before.costs)
+    assert np.array_equal(after.cov, before.cov)
+    assert after.id == before.id
+
+
+def test_transfer_does_use_the_runs_that_it_was_given(monkeypatch):
+    before = fit.transfer("x86_64", "arm64", UNCHANGED)
+    scaled(monkeypatch, lambda c: (c["arch"] == "x86_64") & (c["kernel"] == "base"), 1.5)
+    after = fresh_transfer("x86_64", "arm64", UNCHANGED)
+    assert not np.allclose(after.costs, before.costs, rtol=0.01)
+    assert set(before.cells["kernel"]) == set(UNCHANGED)
+
+
+def test_transfer_keeps_the_donors_width_where_no_run_tells():
+    model = fit.transfer("x86_64", "arm64", UNCHANGED)
+    at = NAMES.index("folio_unmap_pte_batch")
+    assert np.sqrt(model.cov[at, at]) == pytest.approx(0.3 * model.costs[at], rel=1e-6)
+    known = NAMES.index("folio_referenced_one")
+    assert np.sqrt(model.cov[known, known]) < 0.3 * model.costs[known]
+
+
+def test_transfer_prices_nothing_that_only_the_donors_page_tables_have():
+    model = fit.transfer("x86_64", "arm64", UNCHANGED)
+    contpte = [place for place, name in enumerate(NAMES) if "contpte" in name]
+    assert len(contpte) == 3
+    assert not model.seen[contpte].any()
+    assert not model.costs[contpte].any()
+
+
+def test_arm64_cannot_be_priced_from_x86_64():
+    with pytest.raises(FitError, match=r"x86_64 cannot tell arm64 what .*contpte"):
+        fit.transfer("arm64", "x86_64", UNCHANGED)
+
+
+@pytest.mark.parametrize("arch", ARCHES)
+def test_a_model_prices_a_request_as_the_sum_over_its_events(arch):
+    events = reclaim(World(map_bytes=64 << 20, reclaim_bytes=16 << 20, order=3), arch, "unmap")
+    model = fit.fit(arch)
+    assert model.instructions(events) == pytest.approx(sum(group_counts(events) * model.costs))
+
+
+def test_work_without_a_cost_is_refused_by_name():
+    events = reclaim(World(map_bytes=64 << 20, reclaim_bytes=16 << 20, order=4), "arm64", "base")
+    with pytest.raises(FitError, match="contpte_ptep_get"):
+        fit.fit("x86_64").instructions(events)
+
+
+@pytest.mark.parametrize("arch", ARCHES)
+def test_the_table_shows_each_cost_with_its_standard_error(arch):
+    model = fit.fit(arch)
+    table = model.table().set_index("group")
+    assert list(table.index) == [name for name, seen in zip(NAMES, model.seen, strict=True) if seen]
+    for place in np.flatnonzero(model.seen):
+        row = table.loc[NAMES[place]]
+        assert row["instructions"] == model.costs[place]
+        assert row["standard_error"] ** 2 == pytest.approx(model.cov[place, place])
+
+
+def test_ids_tell_models_apart():
+    models = (*map(fit.fit, ARCHES), fit.transfer("x86_64", "arm64", UNCHANGED))
+    assert len({model.id for model in models}) == 3
+    assert fresh_fit("arm64").id == fit.fit("arm64").id
