@@ -2,7 +2,7 @@
 """Architectures are rows of facts: what the reclaim path meets in their page tables and TLBs.
 
 Nothing here is fitted. A new architecture is one row of `ARCHES`; behaviour that needs code
-is a field that `sim.walk` reads.
+is a field that the walk reads.
 """
 
 from typing import NamedTuple

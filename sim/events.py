@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from sim.arch import ARCHES
 from sim.ident import short_id
-from sim.walk import Count
+from sim.state import Count
 from sim.world import World
 
 # The kernel's function profiler (kernel/trace/ftrace.c, function_stat_show()) prints "%-30.30s".

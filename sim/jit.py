@@ -1,7 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""How the walk is compiled: numba, with an on-disk cache where one can be written."""
+"""How the walk is compiled: numba, kept on disk for the next start where a disk can be written.
 
-from collections.abc import Callable
+numba trusts its cache as long as the file of the function is unchanged, and would run code of a
+module that this file imports as it was before an edit. The cache is therefore a folder of its own
+for each state of this package's sources.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numba
 
@@ -12,15 +20,43 @@ OPTIONS = {"_nrt": False, "forceinline": True, "error_model": "numpy"}
 
 
 def jit(function: Callable) -> Callable:
-    """Compile `function` on its first call and keep the result on disk for the next start.
+    """Compile `function` on its first call.
 
-    The cache is a convenience: where neither __pycache__ nor the user's cache directory can be
-    written (a read-only checkout, say) the function is compiled anew in every session. Under
-    NUMBA_DISABLE_JIT=1 the function stays plain Python.
+    The cache is a convenience: where no folder for it can be written (a read-only checkout without
+    a home, say) the function is compiled anew in every session. Under NUMBA_DISABLE_JIT=1 the
+    function stays plain Python.
     """
+    if CACHE is None:
+        return numba.njit(**OPTIONS)(function)
+    others = numba.config.CACHE_DIR
+    numba.config.CACHE_DIR = str(CACHE)
     try:
         return numba.njit(cache=True, **OPTIONS)(function)
-    except RuntimeError as error:  # numba: "cannot cache function ...: no locator available"
-        if "no locator available" not in str(error):
-            raise
-        return numba.njit(**OPTIONS)(function)
+    finally:
+        numba.config.CACHE_DIR = others
+
+
+def _bases() -> Iterator[Path]:
+    if numba.config.CACHE_DIR:
+        yield Path(numba.config.CACHE_DIR)
+    yield Path(__file__).parent / "__pycache__"
+    if home := os.environ.get("HOME"):
+        yield Path(os.environ.get("XDG_CACHE_HOME", f"{home}/.cache"))
+
+
+def _cache() -> Path | None:
+    digest = hashlib.sha256()
+    for source in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(source.read_bytes())
+    for base in _bases():
+        folder = base / f"reclaim-sim-{digest.hexdigest()[:12]}"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError:
+            continue
+        if os.access(folder, os.W_OK):
+            return folder
+    return None
+
+
+CACHE = _cache()

@@ -6,19 +6,18 @@ import numpy as np
 from sim.arch import ARCHES, Arch
 from sim.events import Events
 from sim.kernel import KERNELS
-from sim.walk import (
+from sim.state import (
     PTE_CONT,
     PTE_PRESENT,
     PTE_YOUNG,
     REFERENCED,
-    SWAP_CLUSTER_MAX,
     Count,
     LruList,
     Lruvec,
     Machine,
     Memory,
-    user_proactive_reclaim,
 )
+from sim.vmscan import SWAP_CLUSTER_MAX, user_proactive_reclaim
 from sim.world import World, WorldError
 
 LRUS = ("classic",)
