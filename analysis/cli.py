@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 import sim
-from analysis.units import UnitError, parse_size
+from analysis.units import UnitError, parse_orders, parse_size
 
 KERNELS = tuple(sim.KERNELS)
 ARCHES = tuple(sim.ARCHES)
@@ -23,11 +23,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         status = arguments.run(arguments)
-        sys.stdout.flush()
+        if sys.stdout:  # None where a shell closed it
+            sys.stdout.flush()
     except BrokenPipeError:
         # The reader, `head` say, has seen enough. Python would complain again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        print(f"reclaim {arguments.command}: {error.strerror}, output not written", file=sys.stderr)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except KeyboardInterrupt:
         print("reclaim: interrupted", file=sys.stderr)
         return 130
@@ -170,28 +175,21 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _size(text: str) -> int:
-    try:
-        return parse_size(text)
-    except UnitError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+def _read_by(parse: Callable[[str], object]) -> Callable[[str], object]:
+    """Return an argparse type that says what `parse` says of bad text."""
 
+    def read(text: str) -> object:
+        try:
+            return parse(text)
+        except UnitError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
 
-def _orders(text: str) -> list[int]:
-    """Read 0:9, or 2,4,9, or both."""
-    orders: list[int] = []
-    try:
-        for part in text.split(","):
-            first, _, last = part.partition(":")
-            orders.extend(range(int(first), int(last or first) + 1))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected e.g. 4, 2,4,9 or 0:9") from None
-    return orders
+    return read
 
 
 def _names(allowed: Sequence[str]) -> Callable[[str], list[str]]:
     def read(text: str) -> list[str]:
-        names = text.split(",")
+        names = list(dict.fromkeys(text.split(",")))
         if unknown := set(names) - set(allowed):
             raise argparse.ArgumentTypeError(
                 f"{', '.join(sorted(unknown))!r}: expected some of {', '.join(allowed)}"
@@ -207,8 +205,9 @@ def _simulate_arguments(command: argparse.ArgumentParser) -> None:
     add("--kernel", choices=KERNELS, default="unmap")
     add("--lru", choices=sim.LRUS, default="classic")
     add("--order", type=int, default=4, help="folio order, 0 to 9 (default: 4)")
-    add("--map", type=_size, default="10G", metavar="SIZE", help="file size (default: 10G)")
-    add("--reclaim", type=_size, default="8G", metavar="SIZE", help="request (default: 8G)")
+    size = {"type": _read_by(parse_size), "metavar": "SIZE"}
+    add("--map", default="10G", help="file size (default: 10G)", **size)
+    add("--reclaim", default="8G", help="request (default: 8G)", **size)
     add("--access", choices=sim.ACCESSES, default="pread", help="how the file was brought in")
     add("--mapped-by", type=int, default=1, metavar="N", help="processes that map the file")
     add("--cpus", type=int, default=1, metavar="N", help="2: the mapping processes run elsewhere")
@@ -252,7 +251,8 @@ def _predict_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def _message_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--orders", type=_orders, default="0:9", help="e.g. 0:9 or 2,4,9")
+    orders = _read_by(parse_orders)
+    command.add_argument("--orders", type=orders, default="0:9", help="e.g. 0:9 or 2,4,9")
     command.add_argument("--arch", type=_names(ARCHES), default=ARCHES, metavar="A,...")
     _step_arguments(command)
 

@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 
 from analysis import fit, measurements
-from analysis.groups import GROUPS, NAMES
+from analysis.groups import GROUPS, NAMES, group_counts
 from sim import KERNELS, World, reclaim
 
 GIB = 1 << 30
@@ -60,23 +60,28 @@ class Scenario:
     seconds: Callable[[str, int], np.ndarray]
 
 
-def scenarios(arch: str) -> tuple[Scenario, ...]:
-    """Return every scenario of one architecture, the best guess first."""
-    return {"arm64": _arm64, "x86_64": _x86_64}[arch]()
+def scenarios(arch: str, model: fit.CostModel | None = None) -> tuple[Scenario, ...]:
+    """Return every scenario of one architecture, the best guess first.
+
+    `model` prices instructions; without one it is the fit to all runs of the architecture.
+    """
+    if arch == "arm64":
+        return _arm64()
+    return _x86_64(model or fit.fit(arch))
 
 
 @cache
 def request_counts(arch: str, kernel: str, order: int) -> np.ndarray:
     """Return group counts of the published request: float64, shape (len(GROUPS),)."""
     world = World(map_bytes=MAP_BYTES, reclaim_bytes=RECLAIM_BYTES, order=order)
-    return fit.fit(arch).counts(reclaim(world, arch, kernel))
+    return group_counts(reclaim(world, arch, kernel))
 
 
 def request_instructions(
-    arch: str, kernel: str, order: int, part: np.ndarray | None = None
+    model: fit.CostModel, kernel: str, order: int, part: np.ndarray | None = None
 ) -> float:
-    """Return fitted instructions of the published request, or of the groups that `part` selects."""
-    priced = request_counts(arch, kernel, order) * fit.fit(arch).costs
+    """Return instructions of the published request, or of the groups that `part` selects."""
+    priced = request_counts(model.arch, kernel, order) * model.costs
     return float(priced.sum() if part is None else priced[part].sum())
 
 
@@ -113,10 +118,11 @@ def implied_prices() -> pd.DataFrame:
     """
     seconds = published_seconds()
     share = published_check_share()[1] + SHARE_ROUNDING
+    model = fit.fit("arm64")
     rows = []
     for order in range(1, 9):
-        used = {k: request_instructions("arm64", k, order) for k in ("base", "references", "unmap")}
-        check = request_instructions("arm64", "references", order, CHECK)
+        used = {k: request_instructions(model, k, order) for k in ("base", "references", "unmap")}
+        check = request_instructions(model, "references", order, CHECK)
         rows.append(
             {
                 "order": order,
@@ -145,7 +151,8 @@ def _arm64() -> tuple[Scenario, ...]:
 
 def _arm64_scenario(assumed: int, price: pd.Series) -> Scenario:
     def seconds(kernel: str, order: int) -> np.ndarray:
-        used = {k: request_instructions("arm64", k, order) for k in ("base", "references", "unmap")}
+        model = fit.fit("arm64")
+        used = {k: request_instructions(model, k, order) for k in ("base", "references", "unmap")}
         total = price["remainder"] * used["unmap"]
         if not KERNELS[kernel].batched_unmap:
             total += price["unmap"] * (used["references"] - used["unmap"])
@@ -191,35 +198,32 @@ def flush_ns() -> float:
     return host_page_ns()["file"][0, 8] * profile["flush_tlb_mm_range"] / 100
 
 
-def host_prices() -> tuple[float, float]:
+def host_prices(model: fit.CostModel) -> tuple[float, float]:
     """Return ns per instruction of unmapping one PTE on the host, without and with its flush.
 
     What batching saved per page at order 8, over the instructions that it saves there.
     """
     page_ns = host_page_ns()
     saved_ns = page_ns["file"][0, 8] - page_ns["lazyfree"][0, 8]
-    pages = RECLAIM_BYTES >> 12
-    saved = request_instructions("x86_64", "references", 8) - request_instructions(
-        "x86_64", "unmap", 8
-    )
-    per_page = saved / pages
+    used = [request_instructions(model, kernel, 8) for kernel in ("references", "unmap")]
+    per_page = (used[0] - used[1]) / (RECLAIM_BYTES >> 12)
     return (saved_ns - flush_ns()) / per_page, saved_ns / per_page
 
 
-def _x86_64() -> tuple[Scenario, ...]:
-    low, high = host_prices()
+def _x86_64(model: fit.CostModel) -> tuple[Scenario, ...]:
+    low, high = host_prices(model)
     middle = float(np.sqrt(low * high))
     return (
-        _x86_64_scenario(flushes=False, check_ns=middle),
+        _x86_64_scenario(model, flushes=False, check_ns=middle),
         *(
-            _x86_64_scenario(flushes=flushes, check_ns=check_ns)
+            _x86_64_scenario(model, flushes=flushes, check_ns=check_ns)
             for flushes in (False, True)
             for check_ns in (low, high)
         ),
     )
 
 
-def _x86_64_scenario(*, flushes: bool, check_ns: float) -> Scenario:
+def _x86_64_scenario(model: fit.CostModel, *, flushes: bool, check_ns: float) -> Scenario:
     pages = RECLAIM_BYTES >> 12
 
     def seconds(kernel: str, order: int) -> np.ndarray:
@@ -235,17 +239,16 @@ def _x86_64_scenario(*, flushes: bool, check_ns: float) -> Scenario:
             flushed_pages = 1.0
         if not flushes:
             page_ns = page_ns - flush_ns() * flushed_pages
-        return 1e-9 * (pages * page_ns + check_ns * _scan_instructions(kernel, order))
+        return 1e-9 * (pages * page_ns + check_ns * _scan_instructions(model, kernel, order))
 
     flush = "at each removal" if flushes else "deferred, not waited for"
     return Scenario(f"TLB flush {flush}; scanning at {check_ns:.2f} ns an instruction", seconds)
 
 
-def _scan_instructions(kernel: str, order: int) -> float:
+def _scan_instructions(model: fit.CostModel, kernel: str, order: int) -> float:
     # What memory.reclaim does beyond MADV_PAGEOUT: reference checks, and folios isolated and put
     # back more often than the once that frees them.
-    counts = request_counts("x86_64", kernel, order)
-    costs = fit.fit("x86_64").costs
+    counts, costs = request_counts("x86_64", kernel, order), model.costs
     looked_at = NAMES.index("folio_referenced")
     freed = (RECLAIM_BYTES >> 12) >> order
     again = max(counts[looked_at] - freed, 0) * costs[looked_at]

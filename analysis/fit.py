@@ -61,7 +61,8 @@ class CostModel:
     @cached_property
     def id(self) -> str:
         """Id of the cells and costs."""
-        rows = self.cells[[*measurements.CELL, "instructions"]].astype(str).to_numpy().tolist()
+        cells = self.cells.astype({"instructions": float})
+        rows = cells[[*measurements.CELL, "instructions"]].astype(str).to_numpy().tolist()
         return short_id([self.source, self.arch, rows, [round(c, 3) for c in self.costs]])
 
     def instructions(self, events: Events) -> float:
@@ -172,10 +173,10 @@ def transfer(arch: str, donor: str, kernels: tuple[str, ...]) -> CostModel:
     """
     cells, counts = select(arch, kernels)
     given = fit(donor)
-    if alone := [NAMES[i] for i in np.flatnonzero(_only_on(arch))]:
+    if alone := [NAMES[i] for i in np.flatnonzero(occurring(arch) & ~occurring(donor))]:
         raise FitError(f"{donor} cannot tell {arch} what {', '.join(alone)} costs: it has none")
     # What only the donor's page tables have keeps no cost.
-    shared = ~_only_on(donor)
+    shared = occurring(arch)
     prior = np.where(shared, np.maximum(given.costs, 1.0), 0.0)
 
     def posterior(log_ratio: float):
@@ -193,11 +194,15 @@ def transfer(arch: str, donor: str, kernels: tuple[str, ...]) -> CostModel:
     return CostModel(arch, costs, cov, shared, len(cells), residuals, warnings, source)
 
 
-def _only_on(arch: str) -> np.ndarray:
-    # Groups that no other architecture's page table has.
-    cells, counts = emulated_cells()
-    ours = (cells["arch"] == arch).to_numpy()
-    return counts[ours].any(axis=0) & ~counts[~ours].any(axis=0)
+@cache
+def occurring(arch: str) -> np.ndarray:
+    """Return which groups can happen on an architecture at all: bool, shape (len(GROUPS),)."""
+    seen = np.zeros(len(GROUPS), bool)
+    for order in range(ARCHES[arch].pmd_order):
+        world = World(map_bytes=4 << 20, reclaim_bytes=1 << 20, order=order)
+        for kernel in KERNELS:
+            seen |= group_counts(reclaim(world, arch, kernel)) > 0
+    return seen
 
 
 def _relative(cells: pd.DataFrame, counts: np.ndarray) -> np.ndarray:

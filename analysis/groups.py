@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sim import ARCHES, KERNELS, Events
-from sim.walk import Count
+from sim.state import Count
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,10 @@ class Group:
     """One kind of work.
 
     Attributes:
-        name: unique; the kernel function that it is charged to, with a remark where two share one.
-        part: of the reclaim path: "check" (is the folio in use), "unmap" or "rest".
+        name: the kernel function that it is charged to.
+        part: of the reclaim path: "check" (is the folio in use), "unmap" or "rest". Gathers over a
+            contpte block are "check", though unmapping makes some, up to a tenth of the part: a
+            price of their own is more than the runs can tell (left-out errors of up to 9%).
         what: one event of it, in words.
         count: how often it happened in one simulated request.
         arch_code: whether each architecture has code of its own for it, so that another

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from analysis.units import UnitError, parse_size
+from analysis.units import UnitError, parse_orders, parse_size
 from sim import ACCESSES, ARCHES, KERNELS, LRUS, World, WorldError
 
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
@@ -42,15 +42,12 @@ def _whole(default: int, low: int, high: int) -> Any:
 
 
 def _size(default: str) -> Any:
-    return _checked(default, _is_size, "a size, such as 256M, 0.2G or 10G")
+    return _checked(default, _readable_by(parse_size), "a size, such as 256M, 0.2G or 10G")
 
 
 def _orders(default: str) -> Any:
-    return _checked(
-        default,
-        lambda text: bool(_listed_orders(text)),
-        "folio orders 0 to 9, such as 0:9 or 2,4:6",
-    )
+    allowed = "folio orders 0 to 9, such as 0:9 or 2,4:6"
+    return _checked(default, _readable_by(parse_orders), allowed)
 
 
 def _arches(default: str) -> Any:
@@ -73,27 +70,19 @@ def _checked(default, accepts: Callable[[Any], bool], allowed: str) -> Any:
     return field(default=default, metadata={"accepts": accepts, "allowed": allowed})
 
 
-def _is_size(text: str) -> bool:
-    try:
-        return parse_size(text) > 0
-    except UnitError:
-        return False
+def _readable_by(parse: Callable[[str], object]) -> Callable[[str], bool]:
+    def accepts(text: str) -> bool:
+        try:
+            parse(text)
+        except UnitError:
+            return False
+        return True
+
+    return accepts
 
 
 def _listed(text: str) -> list[str]:
     return [item.strip() for item in text.split(",")]
-
-
-# "0,4:6" as (0, 4, 5, 6), sorted; empty if it is not such a list.
-def _listed_orders(text: str) -> tuple[int, ...]:
-    orders: set[int] = set()
-    for item in _listed(text):
-        first, colon, last = item.partition(":")
-        ends = (first.strip(), last.strip() if colon else first.strip())
-        if not all(len(end) == 1 and end in "0123456789" for end in ends) or ends[0] > ends[1]:
-            return ()
-        orders.update(range(int(ends[0]), int(ends[1]) + 1))
-    return tuple(sorted(orders))
 
 
 @dataclass(frozen=True)
@@ -114,8 +103,8 @@ class SimulateReclaim:
     order: int = _whole(4, 0, 9)
     kernel: str = _one("unmap", KERNELS)
     lru: str = _one("classic", LRUS)
-    map_size: str = _size("10G")
-    reclaim_size: str = _size("8G")
+    map_size: str = _size("256M")
+    reclaim_size: str = _size("0.2G")
     access: str = _one("pread", ACCESSES)
     mapped_by: int = _whole(1, 1, 1024)
     cpus: int = _whole(1, 1, 2)
@@ -184,7 +173,7 @@ class PredictX86:
     @property
     def folio_orders(self) -> tuple[int, ...]:
         """The orders asked for, rising."""
-        return _listed_orders(self.orders)
+        return parse_orders(self.orders)
 
 
 @dataclass(frozen=True)
@@ -204,7 +193,7 @@ class CommitMessage:
     @property
     def folio_orders(self) -> tuple[int, ...]:
         """The orders asked for, rising."""
-        return _listed_orders(self.orders)
+        return parse_orders(self.orders)
 
     @property
     def arch_names(self) -> tuple[str, ...]:

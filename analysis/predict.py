@@ -6,7 +6,7 @@ There is no prediction without stated assumptions. Where the two kernels execute
 """
 
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 
 import numpy as np
 from scipy import stats
@@ -148,7 +148,11 @@ def _fields(asked: tuple[str, int, str, str]) -> tuple[str, str, str, int]:
     return arch, before, after, order
 
 
-@cache
+def _model(arch: str, before: str, blind: bool) -> fit.CostModel:
+    return fit.transfer(arch, DONOR[arch], _unchanged(before)) if blind else fit.fit(arch)
+
+
+@lru_cache(typed=True)
 def _same_events(arch: str, order: int, before: str, after: str) -> bool:
     world = World(map_bytes=elapsed.MAP_BYTES, reclaim_bytes=elapsed.RECLAIM_BYTES, order=order)
     return reclaim(world, arch, before).counts == reclaim(world, arch, after).counts
@@ -165,12 +169,8 @@ def _unchanged(before: str) -> tuple[str, ...]:
 
 
 def _predict_instructions(arch, order, before, after, blind) -> Prediction:
-    if blind:
-        model = fit.transfer(arch, DONOR[arch], _unchanged(before))
-        scored_on = DONOR[arch]
-    else:
-        model = fit.fit(arch)
-        scored_on = arch
+    model = _model(arch, before, blind)
+    scored_on = DONOR[arch] if blind else arch
     world = World(map_bytes=elapsed.MAP_BYTES, reclaim_bytes=elapsed.RECLAIM_BYTES, order=order)
     old, new = (model.counts(reclaim(world, arch, kernel)) for kernel in (before, after))
     reduction = 1 - (new @ model.costs) / (old @ model.costs)
@@ -211,19 +211,21 @@ def _predict_time(arch, order, before, after, blind) -> Prediction:
             f"blind time on {arch}: the only times of {arch} are of changed kernels; "
             "ask for --metric instructions"
         )
-    reductions = []
-    for scenario in elapsed.scenarios(arch):
-        seconds = (scenario.seconds(kernel, order) for kernel in (before, after))
-        old, new = seconds
-        reductions.append(1 - new / old)
+    model = _model(arch, before, blind)
+    scenarios = elapsed.scenarios(arch, model)
+    reductions = [
+        1 - scenario.seconds(after, order) / scenario.seconds(before, order)
+        for scenario in scenarios
+    ]
     best = float(reductions[0][0])
     low = min(float(np.percentile(reduction, 2.5)) for reduction in reductions)
     high = max(float(np.percentile(reduction, 97.5)) for reduction in reductions)
-    names = [scenario.name for scenario in elapsed.scenarios(arch)]
+    names = [scenario.name for scenario in scenarios]
     assumptions = (
         *TIME_ASSUMPTIONS[arch],
         f"best: {names[0]}",
         f"low to high: over {len(names)} scenarios: {'; '.join(names)}",
+        *(model.warnings if blind else ()),
     )
     return Prediction(
         arch,

@@ -96,7 +96,8 @@ def instructions_pair(arch: str, order: int, before: str, after: str) -> tuple[f
 
 def _headline(arches, predictions: dict) -> str:
     at = [order for order in explain.consistent_orders() if (arches[0], order) in predictions]
-    if not at:
+    best = [predictions[arch, order].elapsed_reduction.best for arch in arches for order in at]
+    if not at or min(best) < 0:
         return "Performance testing:"
     sizes = f"{folio_size(at[0])} to {folio_size(at[-1])}" if len(at) > 1 else folio_size(at[0])
     parts = []

@@ -74,7 +74,7 @@ def prediction(value: predict.Prediction) -> str:
         f"speedup            {value.speedup.times()}",
     ]
     if value.measured is not None:
-        lines.append(f"measured           {value.measured:.1%} (instructions, under emulation)")
+        lines.append(f"measured           {value.measured + 0:.1%} (instructions, under emulation)")
     if claim := predict.published_claim(value.arch, value.before, value.after):
         lines.append(
             f"published          {claim['elapsed_reduction']} ({claim['source']}); not an input"

@@ -4,7 +4,8 @@
 import re
 from decimal import Decimal
 
-_SIZE = re.compile(r"(\d+(?:\.\d+)?|\.\d+)([KMGT]?)(?:i?B)?", re.IGNORECASE | re.ASCII)
+_SIZE = re.compile(r"(\d+(?:\.\d+)?|\.\d+)([KMGT]?)(?:(?<=[KMGT])i?B|B)?", re.IGNORECASE | re.ASCII)
+_ORDERS = tuple("0123456789")
 _SHIFT = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
 
 
@@ -23,6 +24,18 @@ def parse_size(text: str) -> int:
     if nr_bytes < 1:
         raise UnitError(f"size {text!r}: expected a number above 0, then K, M, G, T or nothing")
     return nr_bytes
+
+
+def parse_orders(text: str) -> tuple[int, ...]:
+    """Return the folio orders of 0:9, or 2,4,9, or both, rising; UnitError if one is not 0 to 9."""
+    orders: set[int] = set()
+    for item in text.split(","):
+        first, colon, last = (part.strip() for part in item.partition(":"))
+        last = last if colon else first
+        if not (first in _ORDERS and last in _ORDERS and first <= last):
+            raise UnitError(f"orders {text!r}: expected some of 0 to 9, such as 4, 2,4,9 or 0:9")
+        orders.update(range(int(first), int(last) + 1))
+    return tuple(sorted(orders))
 
 
 def folio_size(order: int) -> str:

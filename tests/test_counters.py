@@ -13,7 +13,7 @@ import pytest
 import sim
 from analysis.measurements import counters
 from sim.events import FUNCTIONS, MEASURING_OFFSETS, PROFILER_NAME_CHARS
-from sim.walk import Count
+from sim.state import Count
 
 WORLDS = [
     pytest.param(arch, mapped_by, cpus, id=f"{arch}-{mapped_by}-processes-{cpus}-cpus")

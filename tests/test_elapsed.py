@@ -151,7 +151,7 @@ def test_host_prices_by_hand():
     assert elapsed.flush_ns() == pytest.approx(flush_ns)
     references, unmap = (instructions(kernel, 8, "x86_64") for kernel in ("references", "unmap"))
     per_page = (references - unmap) / (8 * 2**18)
-    low, high = elapsed.host_prices()
+    low, high = elapsed.host_prices(fit.fit("x86_64"))
     assert low == pytest.approx((file_ns - lazyfree_ns - flush_ns) / per_page)
     assert high == pytest.approx((file_ns - lazyfree_ns) / per_page)
     assert elapsed.FASTEST_NS <= low < high <= elapsed.SLOWEST_NS
@@ -172,8 +172,8 @@ def test_without_reference_checks_x86_64_takes_what_the_host_took():
 
 def test_request_instructions_are_the_sum_of_their_parts():
     for kernel in KERNELS:
-        whole = elapsed.request_instructions("arm64", kernel, 4)
-        check = elapsed.request_instructions("arm64", kernel, 4, elapsed.CHECK)
-        other = elapsed.request_instructions("arm64", kernel, 4, ~elapsed.CHECK)
+        whole = elapsed.request_instructions(fit.fit("arm64"), kernel, 4)
+        check = elapsed.request_instructions(fit.fit("arm64"), kernel, 4, elapsed.CHECK)
+        other = elapsed.request_instructions(fit.fit("arm64"), kernel, 4, ~elapsed.CHECK)
         assert whole == pytest.approx(check + other)
         assert whole == pytest.approx(instructions(kernel, 4))

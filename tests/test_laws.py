@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 import sim
 from sim.events import FUNCTIONS, MEASURING_OFFSETS, PROFILER_NAME_CHARS, ConservationError
 from sim.reclaim import lay_out, walk
-from sim.walk import NR_PAGES, Count, inactive_is_low
+from sim.state import NR_PAGES, Count
+from sim.vmscan import inactive_is_low
 
 pytestmark = pytest.mark.core
 
@@ -275,7 +276,7 @@ def test_ids_do_not_depend_on_what_was_found():
 
 SAY_ID = """
 import sim
-from sim.walk import Count
+from sim.state import Count
 world = sim.World(map_bytes=96 * 4096, reclaim_bytes=40 * 4096, order=2)
 counts = {count.name: 0 for count in Count}
 print(sim.Events(world, "arm64", "unmap", "classic", counts, 0).id)

@@ -82,6 +82,12 @@ def test_a_manifest_that_cannot_be_read_says_what_to_do(shipped, content):
     assert str(manifest) in str(caught.value)
 
 
+def test_a_manifest_entry_without_a_digest_is_an_error_of_that_file(shipped):
+    (shipped / "manifest.toml").write_text('["published/reclaim.csv"]\nwhat = "x"\n')
+    with pytest.raises(MeasurementError, match=r"reclaim\.csv: sha256 is .* says nothing"):
+        measurements.load("published/reclaim.csv")
+
+
 @pytest.mark.parametrize(
     "name", ["", "reclaim.csv", "published/RECLAIM.csv", "manifest.toml", "../pyproject.toml"]
 )

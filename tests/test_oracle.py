@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import sim
 from sim.reclaim import lay_out, walk
-from sim.walk import (
+from sim.state import (
     ACTIVE,
     NR_EXTENTS,
     NR_PAGES,

@@ -142,6 +142,31 @@ def test_a_blind_prediction_reads_no_run_of_a_changed_kernel(step, shipped):
         assert new.id == old.id
 
 
+def test_blind_time_reads_no_run_of_a_changed_kernel(shipped):
+    before = asked("x86_64", 6, blind=True)
+    shipped("emulated/instructions.csv", ten_times("x86_64", X86_CHANGED[STEPS[0]]))
+    assert asked("x86_64", 6, blind=True).elapsed_reduction == before.elapsed_reduction
+
+
+@pytest.mark.parametrize("metric", predict.METRICS)
+def test_blind_needs_no_run_of_a_changed_kernel(shipped, metric):
+    before = asked("x86_64", 6, metric=metric, blind=True)
+    changed = X86_CHANGED[STEPS[0]]
+    shipped(
+        "emulated/instructions.csv",
+        lambda runs: runs[~((runs["arch"] == "x86_64") & runs["kernel"].isin(changed))],
+    )
+    after = asked("x86_64", 6, metric=metric, blind=True)
+    assert after.elapsed_reduction == before.elapsed_reduction
+
+
+@pytest.mark.parametrize("order", [4.0, True, "4", None])
+def test_an_order_is_a_whole_number_whatever_was_asked_before(order):
+    asked("x86_64", 4), asked("x86_64", 1)
+    with pytest.raises(WorldError, match="expected a whole number, 0 to 9"):
+        predict.predict("x86_64", order)
+
+
 def test_a_blind_prediction_does_read_the_runs_before_and_arm64(shipped):
     before = asked("x86_64", 4, metric="instructions", blind=True).elapsed_reduction
     for arch, kernels in (("x86_64", ("references",)), ("arm64", ("unmap",))):

@@ -12,7 +12,7 @@ import pytest
 
 import sim
 from sim.events import FUNCTIONS, PROFILER_NAME_CHARS
-from sim.walk import Count
+from sim.state import Count
 
 pytestmark = pytest.mark.core
 
