@@ -20,11 +20,14 @@ PARAMETERS_CELL = {"id": "parameters", "metadata": {"tags": ["parameters"]}}
 FAILING = "04_explain_speedup"
 
 BUILD = """
+import signal
 import sys
 from pathlib import Path
 from analysis import batch
 
 if __name__ == "__main__":
+    # A shell starts what runs in the background with SIGINT ignored, and these tests with it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     batch.NOTEBOOKS = Path(sys.argv[1])
     sys.exit(batch.build(sys.argv[2]))
 """
@@ -134,9 +137,12 @@ def test_an_interrupt_stops_kernels_and_leaves_no_half_written_file(tmp_path, nu
     script.write_text(BUILD)
     command = [sys.executable, script, notebooks, out]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as build:
-        kernels = wait_for(lambda: numbers_in(tmp_path), 2)
-        build.send_signal(number)
-        build.communicate(timeout=60)
+        try:
+            kernels = wait_for(lambda: numbers_in(tmp_path), 2)
+            build.send_signal(number)
+            build.communicate(timeout=60)
+        finally:
+            build.kill()
     assert build.returncode != 0
     wait_for(lambda: [pid for pid in kernels if not running(pid)], 2)
     assert left_in(out) == {"notebooks/01_measurements.ipynb"}
