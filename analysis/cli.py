@@ -46,6 +46,7 @@ def _input_errors() -> tuple[type[Exception], ...]:
     # Each module names its own error; one that is not loaded cannot have raised.
     names = {
         "analysis.batch": "BatchError",
+        "analysis.conformance": "ConformanceError",
         "analysis.fit": "FitError",
         "analysis.ingest": "IngestError",
         "analysis.measurements": "MeasurementError",
@@ -67,6 +68,8 @@ def _simulate(arguments) -> None:
         access=arguments.access,
         mapped_by=arguments.mapped_by,
         cpus=arguments.cpus,
+        lru_add_batch=arguments.lru_add_batch,
+        stats_flush=arguments.stats_flush,
     )
     events = sim.reclaim(world, arguments.arch, arguments.kernel, arguments.lru)
     if arguments.json:
@@ -96,6 +99,17 @@ def _ingest(arguments) -> None:
         print("".join(f"note: {note}\n" for note in samples.notes), end="", file=sys.stderr)
     else:
         print(samples.to_text(), end="")
+
+
+def _conformance(arguments) -> None:
+    from analysis import conformance
+
+    path = arguments.counters
+    verdicts = conformance.compare(conformance.read_counters(path) if path else None)
+    if arguments.json:
+        _print_json(conformance.to_dict(verdicts))
+    else:
+        print(conformance.to_text(verdicts))
 
 
 def _fit(arguments) -> None:
@@ -162,6 +176,12 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, run, add_arguments, what in (
         ("simulate", _simulate, _simulate_arguments, "count what one reclaim request does"),
+        (
+            "conformance",
+            _conformance,
+            _conformance_arguments,
+            "compare the simulator's counts with the kernel's",
+        ),
         ("ingest", _ingest, _ingest_arguments, "read measurements from a saved capture"),
         ("fit", _fit, _fit_arguments, "print costs per event and how well they predict"),
         ("explain", _explain, _explain_arguments, "attribute a difference to kernel functions"),
@@ -211,7 +231,14 @@ def _simulate_arguments(command: argparse.ArgumentParser) -> None:
     add("--access", choices=sim.ACCESSES, default="pread", help="how the file was brought in")
     add("--mapped-by", type=int, default=1, metavar="N", help="processes that map the file")
     add("--cpus", type=int, default=1, metavar="N", help="2: the mapping processes run elsewhere")
+    add("--lru-add-batch", type=int, default=0, metavar="N", help="order-0 folios in that batch")
+    add("--stats-flush", default="never", metavar="WHEN", help="never, always or NODE_CALL,...")
     add("--json", action="store_true", help="one JSON object")
+
+
+def _conformance_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--counters", metavar="FILE", help="another table, same columns")
+    command.add_argument("--json", action="store_true", help="one JSON object")
 
 
 def _ingest_arguments(command: argparse.ArgumentParser) -> None:

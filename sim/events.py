@@ -72,9 +72,9 @@ class Events:
                 self[Count.REMOVE_MAPPING],
             ),
             (
-                "reference checks = folios scanned, on either list",
+                "reference checks = folios scanned, on either list of the classic LRU",
                 self[Count.FOLIO_REFERENCED] * nr_pages,
-                self[Count.PGSCAN] + self[Count.PGREFILL],
+                self[Count.PGSCAN] + (self[Count.PGREFILL] if self.lru == "classic" else 0),
             ),
             (
                 "TLB operations of unmapping = runs of entries removed",
@@ -125,11 +125,8 @@ class Events:
         A function that the kernel would not call is left out, as the profiler does. Hits are those
         of the reclaim path alone; `MEASURING_OFFSETS` says what a real measurement adds.
         """
-        hits = {}
-        for name, arches, count in FUNCTIONS:
-            if self.arch in arches and (nr := count(self)):
-                hits[name[:PROFILER_NAME_CHARS]] = nr
-        return hits
+        hits = {name: count(self) for name, count in listed(self.arch, self.lru).items()}
+        return {name: nr for name, nr in hits.items() if nr}
 
     def to_dict(self) -> dict:
         """Return inputs, id, result, warnings, pgscan, pgsteal and events, as JSON has them."""
@@ -183,13 +180,6 @@ FUNCTIONS: tuple[tuple[str, tuple[str, ...], Callable[[Events], int]], ...] = (
     ("shrink_node", _BOTH, _hits(Count.SHRINK_NODE)),
     ("shrink_lruvec", _BOTH, _hits(Count.SHRINK_NODE)),
     ("shrink_slab", _BOTH, _hits(Count.SHRINK_NODE)),
-    ("isolate_lru_folios", _BOTH, _hits(Count.ISOLATE_LRU_FOLIOS)),
-    ("lru_add_drain", _BOTH, _hits(Count.ISOLATE_LRU_FOLIOS)),
-    (
-        "lru_note_cost_unlock_irq",
-        _BOTH,
-        _hits(Count.SHRINK_FOLIO_LIST, Count.SHRINK_ACTIVE_LIST),
-    ),
     ("shrink_folio_list", _BOTH, _hits(Count.SHRINK_FOLIO_LIST)),
     ("handle_reclaim_writeback", _BOTH, _hits(Count.SHRINK_FOLIO_LIST)),
     ("try_to_unmap_flush", _BOTH, _hits(Count.FREE_UNREF_FOLIOS)),
@@ -199,7 +189,6 @@ FUNCTIONS: tuple[tuple[str, tuple[str, ...], Callable[[Events], int]], ...] = (
     ("page_counter_uncharge", _BOTH, _hits(Count.UNCHARGE_BATCH)),
     ("arch_tlbbatch_flush", _X86, _hits(Count.ARCH_TLBBATCH_FLUSH)),
     ("native_flush_tlb_multi", _X86, _hits(Count.ARCH_TLBBATCH_FLUSH)),
-    ("shrink_active_list", _BOTH, _hits(Count.SHRINK_ACTIVE_LIST)),
     ("move_folios_to_lru", _BOTH, _hits(Count.MOVE_FOLIOS_TO_LRU)),
     ("folio_lruvec_lock_irq", _BOTH, _hits(Count.FOLIO_LRUVEC_LOCK_IRQ)),
     ("folio_referenced", _BOTH, _hits(Count.FOLIO_REFERENCED)),
@@ -213,7 +202,6 @@ FUNCTIONS: tuple[tuple[str, tuple[str, ...], Callable[[Events], int]], ...] = (
     ("ptep_clear_flush_young", _X86, _hits(Count.PTEP_CLEAR_FLUSH_YOUNG)),
     ("pmdp_clear_flush_young", _BOTH, _hits(Count.PMDP_CLEAR_FLUSH_YOUNG)),
     ("contpte_clear_flush_young_ptes", _ARM64, _hits(Count.CONTPTE_CLEAR_FLUSH_YOUNG_PTES)),
-    ("contpte_test_and_clear_young_ptes", _ARM64, _hits(Count.CONTPTE_CLEAR_FLUSH_YOUNG_PTES)),
     ("contpte_ptep_get", _ARM64, _hits(Count.CONTPTE_PTEP_GET)),
     ("contpte_ptep_get_lockless", _ARM64, _hits(Count.CONTPTE_PTEP_GET_LOCKLESS)),
     ("__contpte_try_unfold", _ARM64, _hits(Count.CONTPTE_TRY_UNFOLD)),
@@ -238,18 +226,65 @@ FUNCTIONS: tuple[tuple[str, tuple[str, ...], Callable[[Events], int]], ...] = (
     ("__filemap_remove_folio", _BOTH, _hits(Count.REMOVE_MAPPING)),
     ("filemap_unaccount_folio", _BOTH, _hits(Count.REMOVE_MAPPING)),
     ("workingset_eviction", _BOTH, _hits(Count.REMOVE_MAPPING)),
-    ("workingset_update_node", _BOTH, _hits(Count.REMOVE_MAPPING)),
     ("uncharge_folio", _BOTH, _hits(Count.REMOVE_MAPPING)),
-    ("free_tail_page_prepare", _BOTH, _tail_pages),
     ("free_one_page", _BOTH, _buddy_frees),
     ("split_large_buddy", _BOTH, _buddy_frees),
-    ("workingset_age_nonresident", _X86, _hits(Count.FOLIOS_ACTIVATED)),
-    (
-        "workingset_age_nonresident",
-        _ARM64,
-        _hits(Count.FOLIOS_ACTIVATED, Count.REMOVE_MAPPING),
-    ),
 )
+
+# The same of what only one LRU does.
+LRU_FUNCTIONS: dict[str, tuple[tuple[str, tuple[str, ...], Callable[[Events], int]], ...]] = {
+    "classic": (
+        ("isolate_lru_folios", _BOTH, _hits(Count.ISOLATE_LRU_FOLIOS)),
+        ("lru_add_drain", _BOTH, _hits(Count.ISOLATE_LRU_FOLIOS)),
+        (
+            "lru_note_cost_unlock_irq",
+            _BOTH,
+            _hits(Count.SHRINK_FOLIO_LIST, Count.SHRINK_ACTIVE_LIST),
+        ),
+        ("shrink_active_list", _BOTH, _hits(Count.SHRINK_ACTIVE_LIST)),
+        (
+            "contpte_test_and_clear_young_ptes",
+            _ARM64,
+            _hits(Count.CONTPTE_CLEAR_FLUSH_YOUNG_PTES),
+        ),
+        # lru_gen frees shadow nodes as well, whose pages and updates are not counted here.
+        ("free_tail_page_prepare", _BOTH, _tail_pages),
+        ("workingset_update_node", _BOTH, _hits(Count.REMOVE_MAPPING)),
+        ("workingset_age_nonresident", _X86, _hits(Count.FOLIOS_ACTIVATED)),
+        (
+            "workingset_age_nonresident",
+            _ARM64,
+            _hits(Count.FOLIOS_ACTIVATED, Count.REMOVE_MAPPING),
+        ),
+    ),
+    "mglru": (
+        ("lru_add_drain", _BOTH, _hits(Count.SHRINK_NODE)),
+        ("try_to_shrink_lruvec", _BOTH, _hits(Count.SHRINK_NODE)),
+        ("evict_folios", _BOTH, _hits(Count.EVICT_FOLIOS)),
+        ("isolate_folios", _X86, _hits(Count.EVICT_FOLIOS)),
+        ("isolate_folios.constprop.0", _ARM64, _hits(Count.EVICT_FOLIOS)),
+        ("lru_gen_look_around", _BOTH, _hits(Count.LRU_GEN_LOOK_AROUND)),
+        ("get_pte_pfn.constprop.0", _BOTH, _hits(Count.GET_PTE_PFN)),
+        ("get_pfn_folio", _BOTH, _hits(Count.GET_PFN_FOLIO)),
+        ("walk_update_folio", _BOTH, _hits(Count.WALK_UPDATE_FOLIO)),
+        ("lru_gen_set_refs", _BOTH, _hits(Count.LRU_GEN_SET_REFS)),
+        ("reset_batch_size", _BOTH, _hits(Count.RESET_BATCH_SIZE)),
+        ("inc_max_seq", _BOTH, _hits(Count.INC_MAX_SEQ)),
+        ("try_to_inc_max_seq", _BOTH, _hits(Count.INC_MAX_SEQ)),
+        (
+            "contpte_test_and_clear_young_ptes",
+            _ARM64,
+            _hits(Count.TEST_AND_CLEAR_YOUNG_PTES),
+        ),
+    ),
+}
+
+
+def listed(arch: str, lru: str) -> dict[str, Callable[[Events], int]]:
+    """Return how each function that a profile can list is counted, by its name there."""
+    rows = (*FUNCTIONS, *LRU_FUNCTIONS[lru])
+    return {name[:PROFILER_NAME_CHARS]: count for name, arches, count in rows if arch in arches}
+
 
 # What a measured run may have in excess of the path: calls by the measuring process itself and by
 # workers that ran meanwhile (copy-on-write after fork, slab and anonymous pages freed, statistics),
@@ -263,6 +298,7 @@ MEASURING_OFFSETS: dict[str, int] = {
     # Order 9 with two CPUs: the first PMD flushes still interrupt the mapping processes' CPU.
     "native_flush_tlb_multi": 2,
     "free_tail_page_prepare": 8,
+    "page_counter_uncharge": 1,
     "workingset_update_node": 8,
     "workingset_age_nonresident": 4,
     "folio_unlock": 13,

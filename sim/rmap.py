@@ -1,89 +1,26 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Page-table entries and the reverse map: what reclaim does to a folio's mappings.
+"""The reverse map: what reclaim does to a folio's mappings.
 
-Hold this file beside mm/rmap.c and arch/arm64/mm/contpte.c of Linux 7.2: same names, callees first.
-Functions count their own calls and what they do to page tables; nothing here knows what a call
-costs. With NUMBA_DISABLE_JIT=1 it runs as plain Python.
+Hold this file beside mm/rmap.c of Linux 7.2: same names, callees first. Functions count their own
+calls and what they do to page tables; nothing here knows what a call costs. With
+NUMBA_DISABLE_JIT=1 it runs as plain Python.
 """
 
 import numpy as np
 
 from sim.jit import jit
-from sim.state import ALL_FLAGS, PTE_CONT, PTE_PRESENT, PTE_YOUNG, Count
-
-# include/linux/pgtable.h, arch/arm64/mm/contpte.c: page-table entries
-
-
-@jit
-def test_and_clear_young(ptes, start, end):
-    # Returns how many of the PTEs [start, end) were young.
-    nr_young = 0
-    # Unsigned bounds: with signed ones each access would test for a negative index.
-    for i in range(np.uint64(start), np.uint64(end)):
-        pte = ptes[i]
-        nr_young += int(pte & PTE_YOUNG) >> 1
-        ptes[i] = pte & (ALL_FLAGS ^ PTE_YOUNG)
-    return nr_young
+from sim.look_around import lru_gen_look_around, lru_gen_look_around_each
+from sim.pgtable import (
+    clear_flush_young_ptes,
+    contpte_ptep_clear_flush_young,
+    pmdp_clear_flush_young,
+    ptep_clear_flush_young,
+)
+from sim.state import PTE_CONT, PTE_PRESENT, Count
 
 
 @jit
-def clear_flush_young_ptes(ptes, start, end, machine, counts):
-    """Clear the young bits of a batch of PTEs; return whether one was set."""
-    nr_young = test_and_clear_young(ptes, start, end)
-    counts[Count.YOUNG_PTE_OPS] += end - start
-    if machine.arch.range_helpers:
-        # One call and one invalidation for the whole range, contpte blocks or not.
-        counts[Count.CONTPTE_CLEAR_FLUSH_YOUNG_PTES] += 1
-        counts[Count.YOUNG_TLBI] += nr_young > 0
-    else:
-        counts[Count.PTEP_CLEAR_FLUSH_YOUNG] += end - start
-        counts[Count.YOUNG_TLBI] += nr_young * machine.arch.young_clear_flushes
-    return nr_young > 0
-
-
-@jit
-def ptep_clear_flush_young(ptes, start, end, machine, counts):
-    """Clear the young bits of [start, end) one PTE a call; return whether one was set."""
-    nr_young = test_and_clear_young(ptes, start, end)
-    counts[Count.PTEP_CLEAR_FLUSH_YOUNG] += end - start
-    counts[Count.YOUNG_PTE_OPS] += end - start
-    counts[Count.YOUNG_TLBI] += nr_young * machine.arch.young_clear_flushes
-    return nr_young > 0
-
-
-@jit
-def contpte_ptep_clear_flush_young(ptes, start, end, machine, counts):
-    """The same on contpte blocks, where every call sweeps the block that its PTE is part of.
-
-    The first call of a block therefore finds what is young, and pays the invalidation; the sweeps
-    of the others are counted, not repeated, because they meet the same PTEs, now old.
-    """
-    cont_ptes = machine.arch.cont_ptes
-    young = False
-    for block in range(start, end, cont_ptes):
-        if test_and_clear_young(ptes, block, block + cont_ptes) > 0:
-            counts[Count.YOUNG_TLBI] += 1
-            young = True
-    counts[Count.CONTPTE_CLEAR_FLUSH_YOUNG_PTES] += end - start
-    counts[Count.YOUNG_PTE_OPS] += (end - start) * cont_ptes
-    return young
-
-
-@jit
-def pmdp_clear_flush_young(ptes, slot, machine, counts):
-    """Clear the young bit of a PMD leaf; return whether it was set."""
-    young = test_and_clear_young(ptes, slot, slot + 1) > 0
-    counts[Count.PMDP_CLEAR_FLUSH_YOUNG] += 1
-    if young and machine.arch.pmd_flush_is_mm_range:
-        counts[Count.FLUSH_TLB_MM_RANGE] += 1
-    return young
-
-
-# mm/rmap.c
-
-
-@jit
-def folio_referenced_one(ptes, start, end, machine, counts):
+def folio_referenced_one(ptes, start, end, memory, machine, counts):
     """Clear the young bits of a folio in one VMA; return whether one was set."""
     if machine.pmd_mapped:
         # One PMD is not the folio's number of pages, so the walk is asked once more.
@@ -99,11 +36,16 @@ def folio_referenced_one(ptes, start, end, machine, counts):
         if cont:
             # check_pte() and ptep_get() of the first PTE, then one read per further block.
             counts[Count.CONTPTE_PTEP_GET] += nr_pages // machine.arch.cont_ptes + 1
+        if machine.lru_gen:
+            return lru_gen_look_around(ptes, start, end, memory, machine, counts)
         return clear_flush_young_ptes(ptes, start, end, machine, counts)
     counts[Count.PAGE_VMA_MAPPED_WALK] += nr_pages
     if cont:
         # check_pte() of every PTE, and the step of the walk onto each PTE but the first.
         counts[Count.CONTPTE_PTEP_GET] += 2 * nr_pages - 1
+    if machine.lru_gen:
+        return lru_gen_look_around_each(ptes, start, end, memory, machine, counts)
+    if cont:
         return contpte_ptep_clear_flush_young(ptes, start, end, machine, counts)
     return ptep_clear_flush_young(ptes, start, end, machine, counts)
 
@@ -114,7 +56,8 @@ def folio_referenced(folio, memory, machine, counts):
     start = folio * memory.nr_pages
     nr_referenced = 0
     for vma in range(len(memory.ptes)):
-        if folio_referenced_one(memory.ptes[vma], start, start + memory.nr_pages, machine, counts):
+        ptes, end = memory.ptes[vma], start + memory.nr_pages
+        if folio_referenced_one(ptes, start, end, memory, machine, counts):
             nr_referenced += 1
     counts[Count.FOLIO_REFERENCED] += 1
     counts[Count.FOLIO_REFERENCED_ONE] += len(memory.ptes)

@@ -68,6 +68,16 @@ class Count(IntEnum):
     REFERENCES_PUT = auto()  # references that unmapping and removal from the page cache dropped
     FREE_UNREF_FOLIOS = auto()
     UNCHARGE_BATCH = auto()
+    # lru_gen alone
+    LRU_GEN_LOOK_AROUND = auto()
+    GET_PTE_PFN = auto()
+    GET_PFN_FOLIO = auto()
+    WALK_UPDATE_FOLIO = auto()
+    TEST_AND_CLEAR_YOUNG_PTES = auto()  # of more than one PTE, or in a contpte block
+    LRU_GEN_SET_REFS = auto()
+    EVICT_FOLIOS = auto()
+    RESET_BATCH_SIZE = auto()
+    INC_MAX_SEQ = auto()
 
 
 # Slots of LruList.state.
@@ -85,11 +95,37 @@ class LruList(NamedTuple):
 
 
 class Lruvec(NamedTuple):
-    """The memcg's lruvec: two file lists and the statistics as the last rstat flush left them."""
+    """The memcg's lruvec of the classic LRU: two file lists, and statistics about them.
+
+    The statistics are those of the last rstat flush. `flushes` says which node calls, counted from
+    0, find them fresh, rising; the first `nr_flushed` of them have been.
+    """
 
     inactive: LruList
     active: LruList
     stale_pages: np.ndarray  # int64, shape (2,): inactive, active
+    flushes: np.ndarray  # int64
+    nr_flushed: np.ndarray  # int64, shape (1,)
+
+
+# Slots of LruGen.seq.
+MAX_SEQ, MIN_SEQ, NR_PROMOTED, NR_WALKS = range(4)
+
+# LruGen.folio_gen of a folio that is isolated, or on no list.
+NO_GEN = -1
+
+
+class LruGen(NamedTuple):
+    """The generations of lru_gen: one list each, and what folios know of theirs.
+
+    A folio that is promoted in place knows of its new generation before the list does.
+    """
+
+    extents: np.ndarray  # int32, shape (MAX_NR_GENS, capacity, 2): LruList.extents of each
+    lists: np.ndarray  # int64, shape (MAX_NR_GENS, 3): LruList.state of each
+    folio_gen: np.ndarray  # int8, shape (folios,): sequence number % MAX_NR_GENS, or NO_GEN
+    folio_refs: np.ndarray  # uint8, shape (folios,): uses beyond PG_referenced, at most 3
+    seq: np.ndarray  # int64: MAX_SEQ, MIN_SEQ; NR_PROMOTED in this eviction, NR_WALKS of all mms
 
 
 class Memory(NamedTuple):
@@ -98,7 +134,8 @@ class Memory(NamedTuple):
     ptes: np.ndarray  # uint8, shape (processes, pages): PTE_* flags, 0 once unmapped
     folio_flags: np.ndarray  # uint8, shape (folios,)
     lruvec: Lruvec
-    folio_list: np.ndarray  # int32, shape (32,): the folios isolated at the moment
+    lrugen: LruGen
+    folio_list: np.ndarray  # int32, shape (MIN_LRU_BATCH,): the folios isolated at the moment
     nr_pages: int  # of each folio
 
 
@@ -107,5 +144,7 @@ class Machine(NamedTuple):
 
     arch: Arch
     kernel: Kernel
+    lru_gen: bool  # the multi-generational LRU, or the classic one
+    always_flushed: bool  # statistics are fresh at every node call
     defers_flush: bool  # arch_tlbbatch_should_defer() of every mm in this world
     pmd_mapped: bool

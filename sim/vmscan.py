@@ -1,157 +1,55 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The classic-LRU reclaim path over mapped file folios, one function per kernel function.
+"""The reclaim path over mapped file folios, one function per kernel function.
 
 Hold this file beside mm/vmscan.c of Linux 7.2, from user_proactive_reclaim() down to
-shrink_folio_list(): same names, same order of calls, callees first. Functions count their own
+shrink_inactive_list(): same names, same order of calls, callees first. Functions count their own
 calls; nothing here knows what a call costs. With NUMBA_DISABLE_JIT=1 it runs as plain Python.
 """
 
-from enum import IntEnum
-
 import numpy as np
 
+from sim.folio_list import shrink_folio_list
 from sim.jit import jit
-from sim.rmap import folio_referenced, try_to_unmap
-from sim.state import (
-    ACTIVE,
-    ALL_FLAGS,
-    NR_EXTENTS,
-    NR_PAGES,
-    OLDEST,
-    REFERENCED,
-    WORKINGSET,
-    Count,
-)
+from sim.lists import list_add, list_size, take_oldest
+from sim.mglru import DEF_PRIORITY, lru_gen_shrink_lruvec
+from sim.rmap import folio_referenced
+from sim.state import ACTIVE, ALL_FLAGS, NR_EXTENTS, WORKINGSET, Count
 
-# include/linux/swap.h, mm/vmscan.c, mm/internal.h, include/linux/folio_batch.h
+# include/linux/swap.h, mm/vmscan.c, mm/internal.h
 SWAP_CLUSTER_MAX = 32
-DEF_PRIORITY = 12
 MAX_RECLAIM_RETRIES = 16
-FOLIO_BATCH_SIZE = 31
 EAGAIN = 11
-
-
-class FolioReferences(IntEnum):
-    """The verdicts of folio_check_references() that a clean, non-executable file folio can get."""
-
-    RECLAIM = 0
-    KEEP = 1
-    ACTIVATE = 2
-
-
-@jit
-def _wrap(slot, capacity):
-    return slot - capacity if slot >= capacity else slot
-
-
-@jit
-def lruvec_add_folio(lru, folio, nr_pages):
-    # Newest end. Most folios continue the newest extent.
-    oldest, nr = lru.state[OLDEST], lru.state[NR_EXTENTS]
-    capacity = len(lru.extents)
-    if nr > 0:
-        newest = _wrap(oldest + nr - 1, capacity)
-        if lru.extents[newest, 1] == folio:
-            lru.extents[newest, 1] = folio + 1
-            lru.state[NR_PAGES] += nr_pages
-            return
-    slot = _wrap(oldest + nr, capacity)
-    lru.extents[slot, 0] = folio
-    lru.extents[slot, 1] = folio + 1
-    lru.state[NR_EXTENTS] = nr + 1
-    lru.state[NR_PAGES] += nr_pages
 
 
 @jit
 def isolate_lru_folios(nr_to_scan, lru, nr_pages, folio_list):
     """Take whole folios from the oldest end until their pages reach nr_to_scan; return how many."""
-    oldest, nr = lru.state[OLDEST], lru.state[NR_EXTENTS]
+    want = (nr_to_scan + nr_pages - 1) // nr_pages
     taken = 0
-    while nr > 0 and taken * nr_pages < nr_to_scan:
-        folio = lru.extents[oldest, 0]
-        folio_list[taken] = folio
-        taken += 1
-        if folio + 1 == lru.extents[oldest, 1]:
-            oldest = _wrap(oldest + 1, len(lru.extents))
-            nr -= 1
-        else:
-            lru.extents[oldest, 0] = folio + 1
-    lru.state[OLDEST] = oldest
-    lru.state[NR_EXTENTS] = nr
-    lru.state[NR_PAGES] -= taken * nr_pages
+    while lru.state[NR_EXTENTS] > 0 and taken < want:
+        folio, end = take_oldest(lru, want - taken, nr_pages)
+        for i in range(end - folio):
+            folio_list[taken + i] = folio + i
+        taken += end - folio
     return taken
-
-
-@jit
-def list_size(lru):
-    return lru.state[NR_PAGES]
-
-
-@jit
-def folio_check_references(folio, memory, machine, counts):
-    """Decide whether a folio of the inactive list is reclaimed, kept or activated."""
-    nr_referenced = folio_referenced(folio, memory, machine, counts)
-    was_referenced = memory.folio_flags[folio] & REFERENCED
-    memory.folio_flags[folio] &= ALL_FLAGS ^ REFERENCED
-    if nr_referenced == 0:
-        return FolioReferences.RECLAIM  # clean: a REFERENCED left by an earlier look does not help
-    memory.folio_flags[folio] |= REFERENCED
-    if was_referenced or nr_referenced > 1:
-        return FolioReferences.ACTIVATE
-    return FolioReferences.KEEP
-
-
-@jit
-def free_folio_batch(nr, machine, counts):
-    # Uncharge, wait for deferred TLB invalidations, free. Called for an empty batch as well.
-    if nr > 0:
-        counts[Count.UNCHARGE_BATCH] += 1
-        if machine.defers_flush and not machine.pmd_mapped:
-            counts[Count.ARCH_TLBBATCH_FLUSH] += 1
-    counts[Count.FREE_UNREF_FOLIOS] += 1
-
-
-@jit
-def shrink_folio_list(folio_list, nr_taken, memory, machine, counts):
-    """Reclaim what can be reclaimed of the isolated folios; keep the others, first in the list.
-
-    Returns the number of folios reclaimed and kept.
-    """
-    nr_reclaimed = 0
-    nr_kept = 0
-    nr_activated = 0
-    for i in range(nr_taken):
-        folio = folio_list[i]
-        verdict = folio_check_references(folio, memory, machine, counts)
-        if verdict == FolioReferences.RECLAIM:
-            try_to_unmap(folio, memory, machine, counts)
-            memory.folio_flags[folio] = 0  # __remove_mapping(), and the folio is gone
-            nr_reclaimed += 1
-            if nr_reclaimed % FOLIO_BATCH_SIZE == 0:
-                free_folio_batch(FOLIO_BATCH_SIZE, machine, counts)
-            continue
-        if verdict == FolioReferences.ACTIVATE:
-            memory.folio_flags[folio] |= ACTIVE
-            nr_activated += 1
-        folio_list[nr_kept] = folio
-        nr_kept += 1
-    free_folio_batch(nr_reclaimed % FOLIO_BATCH_SIZE, machine, counts)
-    counts[Count.SHRINK_FOLIO_LIST] += 1
-    counts[Count.REMOVE_MAPPING] += nr_reclaimed
-    counts[Count.FOLIOS_ACTIVATED] += nr_activated
-    return nr_reclaimed, nr_kept
 
 
 @jit
 def move_folios_to_lru(folio_list, nr, memory, counts):
     """Put isolated folios back at the newest end of the list that their flags name."""
-    lruvec = memory.lruvec
-    for i in range(nr):
+    lruvec, flags = memory.lruvec, memory.folio_flags
+    i = 0
+    while i < nr:
         folio = folio_list[i]
-        if memory.folio_flags[folio] & ACTIVE:
-            lruvec_add_folio(lruvec.active, folio, memory.nr_pages)
+        active = flags[folio] & ACTIVE
+        end = folio
+        while i < nr and folio_list[i] == end and flags[end] & ACTIVE == active:
+            end += 1
+            i += 1
+        if active:
+            list_add(lruvec.active, folio, end, memory.nr_pages)
         else:
-            lruvec_add_folio(lruvec.inactive, folio, memory.nr_pages)
+            list_add(lruvec.inactive, folio, end, memory.nr_pages)
     counts[Count.MOVE_FOLIOS_TO_LRU] += 1
     counts[Count.FOLIO_LRUVEC_LOCK_IRQ] += nr > 0
 
@@ -223,6 +121,20 @@ def shrink_lruvec(nr_to_reclaim, priority, may_deactivate, memory, machine, coun
 
 
 @jit
+def prepare_scan_control(force_deactivate, memory, machine, node_call):
+    """Refresh the statistics if this node call finds them flushed; return if it may deactivate."""
+    lruvec = memory.lruvec
+    nr = lruvec.nr_flushed[0]
+    due = nr < len(lruvec.flushes) and lruvec.flushes[nr] == node_call
+    if due:
+        lruvec.nr_flushed[0] += 1
+    if due or machine.always_flushed:
+        lruvec.stale_pages[0] = list_size(lruvec.inactive)
+        lruvec.stale_pages[1] = list_size(lruvec.active)
+    return force_deactivate or inactive_is_low(lruvec, machine.arch.page_shift)
+
+
+@jit
 def do_try_to_free_pages(nr_to_reclaim, memory, machine, counts):
     """Scan at rising priority until enough is reclaimed; return the pages reclaimed.
 
@@ -236,14 +148,19 @@ def do_try_to_free_pages(nr_to_reclaim, memory, machine, counts):
         total = 0
         for priority in range(DEF_PRIORITY, -1, -1):
             # shrink_node() -> prepare_scan_control(), shrink_node_memcgs()
-            may_deactivate = force_deactivate or inactive_is_low(
-                memory.lruvec, machine.arch.page_shift
-            )
-            nr_reclaimed, skipped = shrink_lruvec(
-                nr_to_reclaim, priority, may_deactivate, memory, machine, counts
-            )
-            skipped_deactivate = skipped_deactivate or skipped
-            total += nr_reclaimed
+            if machine.lru_gen:
+                total = lru_gen_shrink_lruvec(
+                    nr_to_reclaim, total, priority, memory, machine, counts
+                )
+            else:
+                may_deactivate = prepare_scan_control(
+                    force_deactivate, memory, machine, counts[Count.SHRINK_NODE]
+                )
+                nr_reclaimed, skipped = shrink_lruvec(
+                    nr_to_reclaim, priority, may_deactivate, memory, machine, counts
+                )
+                skipped_deactivate = skipped_deactivate or skipped
+                total += nr_reclaimed
             counts[Count.SHRINK_NODE] += 1
             # The iterator is asked for a next memcg unless a partial walk broke off, satisfied.
             done = total >= nr_to_reclaim

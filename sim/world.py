@@ -18,6 +18,7 @@ _RANGES = {
     "reclaim_bytes": (1, 2**63 - 1),
     "mapped_by": (1, 1024),
     "cpus": (1, 2),
+    "lru_add_batch": (0, 30),
 }
 
 
@@ -39,6 +40,11 @@ class World:
         mapped_by: number of processes that map and touch every page, then sleep.
         cpus: 1: reclaim runs where the mapping processes ran; 2: they sit on another CPU, which
             keeps their address space loaded.
+        lru_add_batch: order 0 only: how many folios at the file's end were still in the mapping
+            CPU's lru_add batch. With two CPUs they are on no list of the classic LRU; lru_gen put
+            them into a younger generation. With one CPU the classic LRU does not feel it.
+        stats_flush: which node calls (shrink_node(), counted from 0) of the classic LRU find the
+            memcg's statistics flushed by the periodic worker: "never", "always" or "3,17".
     """
 
     map_bytes: int
@@ -47,6 +53,8 @@ class World:
     access: str = "pread"
     mapped_by: int = 1
     cpus: int = 1
+    lru_add_batch: int = 0
+    stats_flush: str = "never"
 
     def __post_init__(self) -> None:
         for name, (low, high) in _RANGES.items():
@@ -54,6 +62,25 @@ class World:
             object.__setattr__(self, name, _checked(name, getattr(self, name), low, high))
         if self.access not in ACCESSES:
             raise WorldError(f"access {self.access!r}: expected one of {', '.join(ACCESSES)}")
+        if self.lru_add_batch and self.order:
+            raise WorldError(
+                f"lru_add_batch {self.lru_add_batch} at order {self.order}: large folios do not "
+                "wait in that batch; leave it 0"
+            )
+        _ = self.flushes
+
+    @property
+    def flushes(self) -> tuple[int, ...]:
+        """The node calls that find the statistics flushed, rising; none for "always"."""
+        if self.stats_flush in ("never", "always"):
+            return ()
+        numbers = str(self.stats_flush).split(",")
+        if not all(number.isascii() and number.isdigit() for number in numbers):
+            raise WorldError(
+                f"stats_flush {self.stats_flush!r}: expected never, always, or numbers of node "
+                "calls such as 3,17"
+            )
+        return tuple(sorted({int(number) for number in numbers}))
 
     def nr_folios(self, arch: Arch) -> int:
         """Return the number of whole folios in the file; WorldError if there is none."""

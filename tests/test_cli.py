@@ -76,6 +76,7 @@ def test_simulate_json_holds_what_the_simulator_says(arch, kernel, access, out):
     assert shown["pgsteal"] == events.counts["PGSTEAL"]
     names = {"arch": arch, "kernel": kernel, "lru": "classic", "access": access, "order": 3}
     sizes = {"map_bytes": 16 * MIB, "reclaim_bytes": 4 * MIB, "mapped_by": 1, "cpus": 1}
+    sizes |= {"lru_add_batch": 0, "stats_flush": "never"}
     assert shown["inputs"] == names | sizes
 
 

@@ -12,7 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sim
-from sim.events import FUNCTIONS, MEASURING_OFFSETS, PROFILER_NAME_CHARS, ConservationError
+from sim.events import (
+    FUNCTIONS,
+    LRU_FUNCTIONS,
+    MEASURING_OFFSETS,
+    PROFILER_NAME_CHARS,
+    ConservationError,
+)
 from sim.reclaim import lay_out, walk
 from sim.state import NR_PAGES, Count
 from sim.vmscan import inactive_is_low
@@ -265,7 +271,8 @@ VARIANTS = (
 def test_ids_differ_when_any_input_does():
     for left, right in combinations(VARIANTS, 2):
         assert request(**left).id != request(**right).id, (left, right)
-    assert dataclasses.replace(request(), lru="another").id != request().id
+    nothing = dict.fromkeys(request().counts, 0)
+    assert dataclasses.replace(request(), lru="mglru", counts=nothing).id != request().id
 
 
 def test_ids_do_not_depend_on_what_was_found():
@@ -303,17 +310,21 @@ def test_json_says_what_the_events_say():
     assert told["inputs"] == {
         "arch": "arm64", "kernel": "unmap", "lru": "classic", "map_bytes": 96 * PAGE,
         "reclaim_bytes": 40 * PAGE, "order": 2, "access": "pread", "mapped_by": 1, "cpus": 1,
+        "lru_add_batch": 0, "stats_flush": "never",
     }  # fmt: skip
 
 
 def test_functions_are_c_identifiers_cut_as_the_profiler_cuts_them():
-    for name, arches, _ in FUNCTIONS:
-        assert name.replace(".constprop.0", "").isidentifier(), name
-        assert set(arches) <= set(ARCHES)
-    for arch in ARCHES:
-        names = [name[:PROFILER_NAME_CHARS] for name, arches, _ in FUNCTIONS if arch in arches]
-        assert len(set(names)) == len(names)
-    assert set(MEASURING_OFFSETS) <= {name for name, _, _ in FUNCTIONS}
+    for lru in sim.LRUS:
+        rows = [*FUNCTIONS, *LRU_FUNCTIONS[lru]]
+        for name, arches, _ in rows:
+            assert name.replace(".constprop.0", "").isidentifier(), name
+            assert set(arches) <= set(ARCHES)
+        for arch in ARCHES:
+            names = [name[:PROFILER_NAME_CHARS] for name, arches, _ in rows if arch in arches]
+            assert len(set(names)) == len(names)
+    rows = [*FUNCTIONS, *LRU_FUNCTIONS["classic"]]
+    assert set(MEASURING_OFFSETS) <= {name for name, _, _ in rows}
     hits = request().functions()
     assert all(nr > 0 for nr in hits.values())
     assert all(len(name) <= PROFILER_NAME_CHARS for name in hits)

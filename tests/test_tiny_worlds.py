@@ -11,7 +11,7 @@ file keeps (young only); second contact frees.
 import pytest
 
 import sim
-from sim.events import FUNCTIONS, PROFILER_NAME_CHARS
+from sim.events import PROFILER_NAME_CHARS, listed
 from sim.state import Count
 
 pytestmark = pytest.mark.core
@@ -31,7 +31,7 @@ def events(nr_folios, request_pages, *, order=0, arch="x86_64", kernel="base", *
 
 
 INNER = (Count.PGSCAN, Count.PGSTEAL, Count.PGREFILL, Count.YOUNG_PTE_OPS, Count.YOUNG_TLBI)
-PROFILED = {name[:PROFILER_NAME_CHARS] for name, _, _ in FUNCTIONS}
+PROFILED = {name for arch in sim.ARCHES for lru in sim.LRUS for name in listed(arch, lru)}
 
 
 def assert_counts(found, **expected):

@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Conformance: whether the simulator's counts are the kernel's, cell by cell.
+
+A cell is exact if every function that the simulator counts and the profiler lists has the kernel's
+hits, pgscan and pgsteal included, but for what measuring itself adds (`sim.events`). Two facts of a
+run are not in a table of counters, and may be parameters of the world: how many order-0 folios
+still waited in a per-CPU lru_add batch, and, where the two-second statistics worker ran, which node
+call found the statistics fresh. A cell that needs one of them is told apart from one that needs
+none; nothing else is ever fitted.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from analysis import measurements
+from sim import Events, World, reclaim
+from sim.events import MEASURING_OFFSETS
+
+COLUMNS = [*measurements.CELL, "function", "hits"]
+NUMBERS = ["cpus", "mapped_by", "map_bytes", "reclaim_bytes", "order", "hits"]
+# Folios that fit into an lru_add batch without filling it.
+BATCHES = range(1, 31)
+
+
+class ConformanceError(ValueError):
+    """A file of counters that cannot be compared; says what is missing and where."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How one cell compares.
+
+    Attributes:
+        cell: the cell's columns and values.
+        parameter: "" if none was needed, else the world's parameter as --option value.
+        differing: functions that differ, with (measured, simulated); empty for an exact cell.
+    """
+
+    cell: dict
+    parameter: str
+    differing: dict[str, tuple[int, int]]
+
+    @property
+    def exact(self) -> bool:
+        """Whether every count is the kernel's."""
+        return not self.differing
+
+
+def compare(counters: pd.DataFrame | None = None) -> list[Verdict]:
+    """Compare every cell of a table of counters, the shipped one by default.
+
+    Raises:
+        ConformanceError: the table lacks columns, or has none of a cell's pages scanned.
+        WorldError: a cell is of a world that cannot be simulated.
+    """
+    counters = measurements.counters() if counters is None else counters
+    verdicts = []
+    for values, rows in counters.groupby(measurements.CELL, sort=True):
+        cell = {
+            name: value if isinstance(value, str) else int(value)
+            for name, value in zip(measurements.CELL, values, strict=True)
+        }
+        hits = dict(zip(rows["function"], rows["hits"].astype(int), strict=True))
+        verdicts.append(_verdict(cell, hits))
+    return verdicts
+
+
+def read_counters(path: str | Path) -> pd.DataFrame:
+    """Return a table of counters in the columns of data/emulated/counters.csv.
+
+    Raises:
+        ConformanceError: it cannot be read, lacks a column, or has a row that is no count.
+    """
+    try:
+        counters = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except (OSError, ValueError) as error:
+        raise ConformanceError(f"{path}: {error}; expected a CSV table") from None
+    if missing := [name for name in COLUMNS if name not in counters]:
+        raise ConformanceError(
+            f"{path}:1: no column {', '.join(missing)}; expected {', '.join(COLUMNS)}"
+        )
+    for name in NUMBERS:
+        wrong = ~counters[name].str.fullmatch("[0-9]{1,18}")
+        if wrong.any():
+            row = int(wrong.to_numpy().argmax())
+            found = counters[name].iloc[row]
+            raise ConformanceError(f"{path}:{row + 2}: {name} {found!r}: expected a whole number")
+        counters[name] = counters[name].astype("int64")
+    return counters
+
+
+def summary(verdicts: list[Verdict]) -> dict[str, int]:
+    """Return cells, exact, exact_without_parameters, exact_with_one_parameter, not_exact."""
+    without = sum(verdict.exact and not verdict.parameter for verdict in verdicts)
+    exact = sum(verdict.exact for verdict in verdicts)
+    return {
+        "cells": len(verdicts),
+        "exact": exact,
+        "exact_without_parameters": without,
+        "exact_with_one_parameter": exact - without,
+        "not_exact": len(verdicts) - exact,
+    }
+
+
+def by_world(verdicts: list[Verdict]) -> list[dict]:
+    """Return `summary` for each architecture, LRU, worker, number of CPUs and of processes."""
+    names = ("arch", "lru", "stats_worker", "cpus", "mapped_by")
+    groups: dict[tuple, list[Verdict]] = {}
+    for verdict in verdicts:
+        groups.setdefault(tuple(verdict.cell[name] for name in names), []).append(verdict)
+    return [
+        dict(zip(names, values, strict=True)) | summary(group) for values, group in groups.items()
+    ]
+
+
+def to_dict(verdicts: list[Verdict]) -> dict:
+    """Return everything as `reclaim conformance --json` prints it."""
+    return {
+        "summary": summary(verdicts),
+        "groups": by_world(verdicts),
+        "not_exact": [
+            verdict.cell | {"differing": {n: list(pair) for n, pair in verdict.differing.items()}}
+            for verdict in verdicts
+            if not verdict.exact
+        ],
+    }
+
+
+def to_text(verdicts: list[Verdict]) -> str:
+    """Return the same as a table, then each cell that is not exact with what differs."""
+    head = ("arch", "lru", "worker", "cpus", "procs", "cells", "exact", "one param", "not")
+    lines = ["  ".join(f"{name:>9}" for name in head)]
+    for group in by_world(verdicts):
+        kept = ("exact_without_parameters", "exact_with_one_parameter", "not_exact")
+        values = [*list(group.values())[:6], *(group[name] for name in kept)]
+        lines.append("  ".join(f"{value:>9}" for value in values))
+    for verdict in verdicts:
+        if verdict.exact:
+            continue
+        cell = " ".join(str(value) for value in verdict.cell.values())
+        differing = ", ".join(
+            f"{name} {measured} not {simulated}"
+            for name, (measured, simulated) in list(verdict.differing.items())[:3]
+        )
+        lines.append(f"not exact: {cell}: {len(verdict.differing)} functions: {differing}")
+    total = summary(verdicts)
+    lines.append(
+        f"{total['exact']} of {total['cells']} cells exact, {total['exact_without_parameters']} "
+        "without a parameter"
+    )
+    return "\n".join(lines)
+
+
+def _verdict(cell: dict, hits: dict[str, int]) -> Verdict:
+    plain = _differing(_simulate(cell), hits)
+    if not plain:
+        return Verdict(cell, "", {})
+    for name, value in _parameters(cell, hits):
+        if not _differing(_simulate(cell, **{name: value}), hits):
+            return Verdict(cell, f"--{name.replace('_', '-')} {value}", {})
+    return Verdict(cell, "", plain)
+
+
+def _parameters(cell: dict, hits: dict[str, int]) -> Iterator[tuple[str, object]]:
+    if cell["order"] == 0 and (cell["lru"] == "mglru" or cell["cpus"] > 1):
+        yield from (("lru_add_batch", number) for number in BATCHES)
+    if cell["stats_worker"] == "on" and cell["lru"] == "classic":
+        yield from (("stats_flush", str(call)) for call in range(hits.get("shrink_node", 0)))
+
+
+def _simulate(cell: dict, **parameters) -> Events:
+    inputs = ("map_bytes", "reclaim_bytes", "order", "mapped_by", "cpus")
+    world = World(**{name: cell[name] for name in inputs}, **parameters)
+    return reclaim(world, cell["arch"], cell["kernel"], cell["lru"])
+
+
+def _differing(events: Events, hits: dict[str, int]) -> dict[str, tuple[int, int]]:
+    found = events.to_dict()
+    counted = {"pgscan": found["pgscan"], "pgsteal": found["pgsteal"], **found["events"]}
+    return {
+        name: (hits[name], nr)
+        for name, nr in counted.items()
+        if name in hits and not 0 <= hits[name] - nr <= MEASURING_OFFSETS.get(name, 0)
+    }
