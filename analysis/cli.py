@@ -261,7 +261,7 @@ def _step_arguments(command: argparse.ArgumentParser) -> None:
 
 def _explain_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--arch", choices=ARCHES, default="arm64")
-    command.add_argument("--order", type=int, default=6, help="folio order, 0 to 8 (default: 6)")
+    command.add_argument("--order", type=int, default=6, help="folio order, 0 to 9 (default: 6)")
     _step_arguments(command)
     command.add_argument("--metric", choices=("time", "instructions"), default="instructions")
 

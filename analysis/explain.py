@@ -14,7 +14,7 @@ import pandas as pd
 from analysis import elapsed, fit, measurements
 from analysis.groups import NAMES
 from analysis.units import folio_size
-from sim import KERNELS, WorldError
+from sim import KERNELS, Events, WorldError
 from sim.ident import short_id
 
 NOT_EXPLAINED = "not explained"
@@ -69,7 +69,7 @@ def explain(
 
     Args:
         arch: a key of `sim.ARCHES`.
-        order: folio order, 0 to 8; a PMD-mapped folio feels no batch.
+        order: folio order, 0 to 9.
         before, after: keys of `sim.KERNELS`.
         metric: "instructions": the emulated cell of 256 MiB with 0.2 GiB reclaimed, or, for an
             order that was not run, the fit of the published request; "time": the published arm64
@@ -82,8 +82,8 @@ def explain(
     for name, value in (("before", before), ("after", after)):
         if value not in KERNELS:
             raise WorldError(f"{name} {value!r}: expected one of {', '.join(KERNELS)}")
-    if not 0 <= order <= 8:
-        raise WorldError(f"order {order}: expected 0 to 8; a PMD-mapped folio feels no batch")
+    if order not in range(10):
+        raise WorldError(f"order {order}: expected 0 to 9")
     if metric == "instructions":
         return _explain_instructions(arch, order, before, after)
     if metric == "time":
@@ -96,17 +96,25 @@ def _explain_instructions(arch: str, order: int, before: str, after: str) -> Att
     cells = measurements.plain_cells(arch, order)
     if {before, after} <= set(cells.index):
         pair = cells.loc[[before, after]]
-        counts = [model.counts(fit.simulate_cell(cell)) for cell in pair.itertuples()]
+        fewer = _fewer(model, *(fit.simulate_cell(cell) for cell in pair.itertuples()))
         values = pair["instructions"].astype(float).tolist()
         basis = "measured: Linux 7.2 under emulation; 256 MiB mapped, 0.2 GiB reclaimed"
     else:
         counts = [elapsed.request_counts(arch, kernel, order) for kernel in (before, after)]
+        fewer = counts[0] - counts[1]
         values = [float(count @ model.costs) for count in counts]
         basis = "fitted: order not run; 10 GiB mapped, 8 GiB reclaimed"
-    parts = _parts(model, counts[0] - counts[1], 1.0, values[0] - values[1])
+    parts = _parts(model, fewer, 1.0, values[0] - values[1])
     return Attribution(
         arch, before, after, order, "instructions", *values, parts, basis, model.warnings
     )
+
+
+def _fewer(model: fit.CostModel, old: Events, new: Events) -> np.ndarray:
+    # Groups do not describe PMD-mapped folios; they need not, where both do the same.
+    if old.counts == new.counts:
+        return np.zeros(len(NAMES))
+    return model.counts(old) - model.counts(new)
 
 
 def _explain_time(arch: str, order: int, before: str, after: str) -> Attribution:
@@ -116,8 +124,8 @@ def _explain_time(arch: str, order: int, before: str, after: str) -> Attribution
             f"no published seconds of {before} and {after} on {arch}: "
             f"arm64 has {', '.join(seconds)}; ask for --metric instructions"
         )
-    if order == 0:
-        raise WorldError("order 0: no batch can matter; the published folios were large")
+    if order not in elapsed.implied_prices().index:
+        raise WorldError(f"order {order}: no batch can matter, but it did where it was published")
     model = fit.fit(arch)
     counts = [elapsed.request_counts(arch, kernel, order) for kernel in (before, after)]
     price = elapsed.implied_prices().loc[order, "remainder"] * 1e-9

@@ -277,7 +277,7 @@ ARM64 = ["simulate", "--arch", "arm64"]
         (["fit", "--arch", "riscv"], "arm64, x86_64"),
         (["fit", "--arch", ""], "arm64, x86_64"),
         (["fit", "--arch", "arm64,,x86_64"], "arm64, x86_64"),
-        (["explain", "--order", "9"], "expected 0 to 8"),
+        (["explain", "--order", "10"], "expected 0 to 9"),
         (["explain", "--metric", "speed"], "time.*instructions"),
         (["explain", "--metric", "time", "--arch", "x86_64"], "ask for --metric instructions"),
         (["explain", "--metric", "time", "--order", "0"], "no batch can matter"),
