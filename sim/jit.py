@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numba
 
-# Of a walk at order 0 over 10 GiB, in ms: 1057 as numba would do it; 761 with every call inlined;
-# 147 without reference counts on the arrays, which no function of the walk allocates or keeps;
-# 72 with both. `benchmarks/simulate.py` measures the last.
+# Of a walk at order 0 over 10 GiB, in ms, when this was chosen: 1057 as numba would do it; 761 with
+# every call inlined; 147 without reference counts on the arrays, which no function of the walk
+# allocates or keeps; 72 with both. `benchmarks/simulate.py` measures today's.
 OPTIONS = {"_nrt": False, "forceinline": True, "error_model": "numpy"}
 
 
