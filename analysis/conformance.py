@@ -12,11 +12,13 @@ none; nothing else is ever fitted.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 
 from analysis import measurements
-from sim import Events, World, reclaim
+from analysis.fit import simulate_cell
+from sim import Events
 from sim.events import MEASURING_OFFSETS
 
 COLUMNS = [*measurements.CELL, "function", "hits"]
@@ -155,11 +157,12 @@ def to_text(verdicts: list[Verdict]) -> str:
 
 
 def _verdict(cell: dict, hits: dict[str, int]) -> Verdict:
-    plain = _differing(_simulate(cell), hits)
+    row = SimpleNamespace(**cell)
+    plain = _differing(simulate_cell(row), hits)
     if not plain:
         return Verdict(cell, "", {})
     for name, value in _parameters(cell, hits):
-        if not _differing(_simulate(cell, **{name: value}), hits):
+        if not _differing(simulate_cell(row, **{name: value}), hits):
             return Verdict(cell, f"--{name.replace('_', '-')} {value}", {})
     return Verdict(cell, "", plain)
 
@@ -169,12 +172,6 @@ def _parameters(cell: dict, hits: dict[str, int]) -> Iterator[tuple[str, object]
         yield from (("lru_add_batch", number) for number in BATCHES)
     if cell["stats_worker"] == "on" and cell["lru"] == "classic":
         yield from (("stats_flush", str(call)) for call in range(hits.get("shrink_node", 0)))
-
-
-def _simulate(cell: dict, **parameters) -> Events:
-    inputs = ("map_bytes", "reclaim_bytes", "order", "mapped_by", "cpus")
-    world = World(**{name: cell[name] for name in inputs}, **parameters)
-    return reclaim(world, cell["arch"], cell["kernel"], cell["lru"])
 
 
 def _differing(events: Events, hits: dict[str, int]) -> dict[str, tuple[int, int]]:

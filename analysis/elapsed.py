@@ -18,14 +18,14 @@ the address space loaded: with and without that flush are two scenarios.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 import pandas as pd
 
 from analysis import fit, measurements
 from analysis.groups import GROUPS, NAMES, group_counts
-from sim import KERNELS, World, reclaim
+from sim import KERNELS, Events, World, reclaim
 
 GIB = 1 << 30
 # The published experiment: 10 GiB mapped, 8 GiB reclaimed. Every time here is of that request.
@@ -70,11 +70,18 @@ def scenarios(arch: str, model: fit.CostModel | None = None) -> tuple[Scenario, 
     return _x86_64(model or fit.fit(arch))
 
 
+# Typed: 1 and True are equal keys, and only one of them is an order.
+@lru_cache(maxsize=None, typed=True)
+def request_events(arch: str, kernel: str, order: int) -> Events:
+    """Return the events of the published request; WorldError if there is no such world."""
+    world = World(map_bytes=MAP_BYTES, reclaim_bytes=RECLAIM_BYTES, order=order)
+    return reclaim(world, arch, kernel)
+
+
 @cache
 def request_counts(arch: str, kernel: str, order: int) -> np.ndarray:
     """Return group counts of the published request: float64, shape (len(GROUPS),)."""
-    world = World(map_bytes=MAP_BYTES, reclaim_bytes=RECLAIM_BYTES, order=order)
-    return group_counts(reclaim(world, arch, kernel))
+    return group_counts(request_events(arch, kernel, order))
 
 
 def request_instructions(

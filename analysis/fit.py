@@ -93,14 +93,18 @@ class CostModel:
         )[self.seen]
 
 
-def simulate_cell(cell) -> Events:
-    """Return the events of one measured cell, a row with the columns of `measurements.CELL`."""
+def simulate_cell(cell, **parameters) -> Events:
+    """Return the events of one measured cell, a row with the columns of `measurements.CELL`.
+
+    `parameters` are further fields of its `World`, which no table of measurements holds.
+    """
     world = World(
         map_bytes=int(cell.map_bytes),
         reclaim_bytes=int(cell.reclaim_bytes),
         order=int(cell.order),
         mapped_by=int(cell.mapped_by),
         cpus=int(cell.cpus),
+        **parameters,
     )
     return reclaim(world, cell.arch, cell.kernel, cell.lru)
 
@@ -158,6 +162,12 @@ def leave_one_order_out(arch: str) -> pd.DataFrame:
         costs = _solve(cells[~out], counts[~out])
         parts.append(_residuals(cells[out], counts[out], costs))
     return pd.concat(parts, ignore_index=True)
+
+
+def left_out_error(arch: str) -> float:
+    """Return the mean relative error of `leave_one_order_out` over the orders of large folios."""
+    cells = leave_one_order_out(arch)
+    return float(cells[cells["order"] > 0]["relative_error"].abs().mean())
 
 
 @cache

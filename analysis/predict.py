@@ -6,14 +6,14 @@ There is no prediction without stated assumptions. Where the two kernels execute
 """
 
 from dataclasses import dataclass
-from functools import cache, cached_property, lru_cache
+from functools import cache, cached_property
 
 import numpy as np
 from scipy import stats
 
 from analysis import elapsed, fit, measurements
 from analysis.interval import Interval, speedup_of
-from sim import ARCHES, KERNELS, World, WorldError, reclaim
+from sim import ARCHES, KERNELS, WorldError
 from sim.ident import short_id
 
 METRICS = ("time", "instructions")
@@ -152,10 +152,9 @@ def _model(arch: str, before: str, blind: bool) -> fit.CostModel:
     return fit.transfer(arch, DONOR[arch], _unchanged(before)) if blind else fit.fit(arch)
 
 
-@lru_cache(typed=True)
 def _same_events(arch: str, order: int, before: str, after: str) -> bool:
-    world = World(map_bytes=elapsed.MAP_BYTES, reclaim_bytes=elapsed.RECLAIM_BYTES, order=order)
-    return reclaim(world, arch, before).counts == reclaim(world, arch, after).counts
+    old, new = (elapsed.request_events(arch, kernel, order) for kernel in (before, after))
+    return old.counts == new.counts
 
 
 def _unchanged(before: str) -> tuple[str, ...]:
@@ -171,8 +170,9 @@ def _unchanged(before: str) -> tuple[str, ...]:
 def _predict_instructions(arch, order, before, after, blind) -> Prediction:
     model = _model(arch, before, blind)
     scored_on = DONOR[arch] if blind else arch
-    world = World(map_bytes=elapsed.MAP_BYTES, reclaim_bytes=elapsed.RECLAIM_BYTES, order=order)
-    old, new = (model.counts(reclaim(world, arch, kernel)) for kernel in (before, after))
+    old, new = (
+        model.counts(elapsed.request_events(arch, kernel, order)) for kernel in (before, after)
+    )
     reduction = 1 - (new @ model.costs) / (old @ model.costs)
     gradient = (old * (1 - reduction) - new) / (old @ model.costs)
     from_costs = float(np.sqrt(gradient @ model.cov @ gradient))

@@ -183,7 +183,7 @@ def _method(arches, predictions: dict, before: str, after: str) -> str:
     lines = [
         "Method: event counts of a reclaim simulator, equal to the function profiler's of the "
         "emulated kernels, priced per event by least squares (left-out orders 1 to 8: "
-        + ", ".join(f"{arch} {_left_out(arch):.1%}" for arch in arches)
+        + ", ".join(f"{arch} {fit.left_out_error(arch):.1%}" for arch in arches)
         + " mean error). Low to high is the range over what the measurements leave open.",
         *(f"{arch}: {_assumptions(arch, predictions)}." for arch in arches),
         *_claims(arches, before, after),
@@ -213,11 +213,6 @@ def _assumptions(arch: str, predictions: dict) -> str:
         predictions[next(key for key in predictions if key[0] == arch)],
     )
     return "; ".join(asked.assumptions[:2])
-
-
-def _left_out(arch: str) -> float:
-    cells = fit.leave_one_order_out(arch)
-    return float(cells[cells["order"] > 0]["relative_error"].abs().mean())
 
 
 def _id(predictions: dict) -> str:

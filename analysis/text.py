@@ -34,7 +34,7 @@ def cost_model(arch: str) -> str:
             "",
             f"residuals: mean {_mean_abs(model.cells['relative_error']):.2%}, worst "
             f"{model.cells['relative_error'].abs().max():.2%}",
-            f"left out orders 1 to 8: mean {_mean_abs(large['relative_error']):.2%}, worst "
+            f"left out orders 1 to 8: mean {fit.left_out_error(arch):.2%}, worst "
             f"{large['relative_error'].abs().max():.2%}",
             f"{'order':>6} {'mean':>8} {'worst':>8} {'cells':>6}",
             *orders,

@@ -115,7 +115,7 @@ class Events:
         if self.result:
             warnings.append(
                 f"memory.reclaim gave up with -EAGAIN: {self[Count.PGSTEAL]} pages freed of the "
-                f"{self.world.reclaim_bytes >> ARCHES[self.arch].page_shift} asked for"
+                f"{self.world.nr_to_reclaim(ARCHES[self.arch])} asked for"
             )
         return tuple(warnings)
 

@@ -55,9 +55,9 @@ def move_folios_to_lru(folio_list, nr, memory, counts):
 
 
 @jit
-def shrink_inactive_list(nr_to_scan, folio_list, memory, machine, counts):
+def shrink_inactive_list(nr_to_scan, memory, machine, counts):
     """Scan the oldest inactive folios; return the number of pages reclaimed."""
-    inactive = memory.lruvec.inactive
+    inactive, folio_list = memory.lruvec.inactive, memory.folio_list
     nr_taken = isolate_lru_folios(nr_to_scan, inactive, memory.nr_pages, folio_list)
     counts[Count.ISOLATE_LRU_FOLIOS] += 1
     counts[Count.PGSCAN] += nr_taken * memory.nr_pages
@@ -70,9 +70,9 @@ def shrink_inactive_list(nr_to_scan, folio_list, memory, machine, counts):
 
 
 @jit
-def shrink_active_list(nr_to_scan, folio_list, memory, machine, counts):
+def shrink_active_list(nr_to_scan, memory, machine, counts):
     """Deactivate the oldest active folios, used or not: only executable mappings would rotate."""
-    active = memory.lruvec.active
+    active, folio_list = memory.lruvec.active, memory.folio_list
     nr_taken = isolate_lru_folios(nr_to_scan, active, memory.nr_pages, folio_list)
     for i in range(nr_taken):
         folio = folio_list[i]
@@ -97,7 +97,6 @@ def inactive_is_low(lruvec, page_shift):
 @jit
 def shrink_lruvec(nr_to_reclaim, priority, may_deactivate, memory, machine, counts):
     """Scan each list by its share; return the pages reclaimed, and if deactivation was skipped."""
-    folio_list = memory.folio_list
     lruvec = memory.lruvec
     nr_inactive = list_size(lruvec.inactive) >> priority
     nr_active = list_size(lruvec.active) >> priority
@@ -107,12 +106,12 @@ def shrink_lruvec(nr_to_reclaim, priority, may_deactivate, memory, machine, coun
         if nr_inactive > 0:
             nr_to_scan = min(nr_inactive, SWAP_CLUSTER_MAX)
             nr_inactive -= nr_to_scan
-            nr_reclaimed += shrink_inactive_list(nr_to_scan, folio_list, memory, machine, counts)
+            nr_reclaimed += shrink_inactive_list(nr_to_scan, memory, machine, counts)
         if nr_active > 0:
             nr_to_scan = min(nr_active, SWAP_CLUSTER_MAX)
             nr_active -= nr_to_scan
             if may_deactivate:
-                shrink_active_list(nr_to_scan, folio_list, memory, machine, counts)
+                shrink_active_list(nr_to_scan, memory, machine, counts)
             else:
                 skipped = True
         if nr_reclaimed >= nr_to_reclaim:
