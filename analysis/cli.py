@@ -14,8 +14,30 @@ from collections.abc import Callable, Sequence
 import sim
 from analysis.units import UnitError, parse_orders, parse_size
 
-KERNELS = tuple(sim.KERNELS)
-ARCHES = tuple(sim.ARCHES)
+# A subcommand that prices events knows the kernels and architectures that were measured.
+KERNELS = sim.FILE_SERIES
+ARCHES = sim.MEASURED_ARCHES
+
+# `reclaim simulate` options beyond the common ones: World field, metavar, help.
+_WORLD_OPTIONS = (
+    ("mapped_by", "N", "processes that map the memory"),
+    ("mappings", "N", "mappings of the file in each process"),
+    ("cpus", "N", "2: the mapping processes run elsewhere"),
+    ("lru_add_batch", "N", "order-0 folios in that batch"),
+    ("vma_shift", "PAGES", "mappings start so far behind the start of a page table"),
+    ("vma_cut", "PAGES", "so much at either end of the file is not mapped"),
+    ("mlocked", "N", "processes whose mappings are VM_LOCKED"),
+    ("young", "SHARE", "entries that are young"),
+    ("dirty", "SHARE", "entries that are dirty"),
+    ("writable", "SHARE", "entries that are writable"),
+    ("soft_dirty", "SHARE", "entries that are soft-dirty"),
+    ("uffd_wp", "SHARE", "entries write-protected by userfaultfd"),
+    ("partly_mapped", "SHARE", "large folios whose second half is no longer mapped"),
+    ("hwpoison", "SHARE", "folios with a memory error"),
+    ("dirty_folios", "SHARE", "folios that are dirty"),
+    ("pinned", "SHARE", "folios that somebody else holds"),
+    ("seed", "N", "of what the shares hit"),
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -61,15 +83,17 @@ def _input_errors() -> tuple[type[Exception], ...]:
 
 
 def _simulate(arguments) -> None:
+    options = {name: getattr(arguments, name) for name, _, _ in _WORLD_OPTIONS}
     world = sim.World(
         map_bytes=arguments.map,
         reclaim_bytes=arguments.reclaim,
         order=arguments.order,
+        folios=arguments.folios,
+        workload=arguments.workload,
+        request=arguments.request,
         access=arguments.access,
-        mapped_by=arguments.mapped_by,
-        cpus=arguments.cpus,
-        lru_add_batch=arguments.lru_add_batch,
         stats_flush=arguments.stats_flush,
+        **{name: value for name, value in options.items() if value is not None},
     )
     events = sim.reclaim(world, arguments.arch, arguments.kernel, arguments.lru)
     if arguments.json:
@@ -221,17 +245,21 @@ def _names(allowed: Sequence[str]) -> Callable[[str], list[str]]:
 
 def _simulate_arguments(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
-    add("--arch", choices=ARCHES, required=True)
-    add("--kernel", choices=KERNELS, default="unmap")
+    add("--arch", choices=tuple(sim.ARCHES), required=True)
+    add("--kernel", choices=tuple(sim.KERNELS), default="unmap")
     add("--lru", choices=sim.LRUS, default="classic")
-    add("--order", type=int, default=4, help="folio order, 0 to 9 (default: 4)")
+    folios = command.add_mutually_exclusive_group()
+    folios.add_argument("--order", type=int, default=4, help="folio order, 0 to 9 (default: 4)")
+    folios.add_argument("--folios", default="", metavar="O:SHARE,...", help="e.g. 0:0.2,4:0.8")
+    add("--workload", choices=sim.WORKLOADS, default="file", help="what the folios are")
+    add("--request", choices=sim.REQUESTS, default="", help="default: as the workload was measured")
     size = {"type": _read_by(parse_size), "metavar": "SIZE"}
     add("--map", default="10G", help="file size (default: 10G)", **size)
     add("--reclaim", default="8G", help="request (default: 8G)", **size)
     add("--access", choices=sim.ACCESSES, default="pread", help="how the file was brought in")
-    add("--mapped-by", type=int, default=1, metavar="N", help="processes that map the file")
-    add("--cpus", type=int, default=1, metavar="N", help="2: the mapping processes run elsewhere")
-    add("--lru-add-batch", type=int, default=0, metavar="N", help="order-0 folios in that batch")
+    for name, metavar, what in _WORLD_OPTIONS:
+        kind = float if metavar == "SHARE" else int
+        add(f"--{name.replace('_', '-')}", type=kind, metavar=metavar, help=what)
     add("--stats-flush", default="never", metavar="WHEN", help="never, always or NODE_CALL,...")
     add("--json", action="store_true", help="one JSON object")
 

@@ -14,7 +14,7 @@ import pandas as pd
 from analysis import elapsed, fit, measurements
 from analysis.groups import NAMES
 from analysis.units import folio_size
-from sim import KERNELS, Events, WorldError
+from sim import FILE_SERIES, Events, WorldError
 from sim.ident import short_id
 
 NOT_EXPLAINED = "not explained"
@@ -68,9 +68,9 @@ def explain(
     """Attribute the difference between two kernels at one order to kernel functions.
 
     Args:
-        arch: a key of `sim.ARCHES`.
+        arch: a member of `sim.MEASURED_ARCHES`.
         order: folio order, 0 to 9.
-        before, after: keys of `sim.KERNELS`.
+        before, after: members of `sim.FILE_SERIES`.
         metric: "instructions": the emulated cell of 256 MiB with 0.2 GiB reclaimed, or, for an
             order that was not run, the fit of the published request; "time": the published arm64
             seconds, priced as if they had been taken at this order.
@@ -80,8 +80,8 @@ def explain(
         FitError: time was asked for and none was published.
     """
     for name, value in (("before", before), ("after", after)):
-        if value not in KERNELS:
-            raise WorldError(f"{name} {value!r}: expected one of {', '.join(KERNELS)}")
+        if value not in FILE_SERIES:
+            raise WorldError(f"{name} {value!r}: expected one of {', '.join(FILE_SERIES)}")
     if order not in range(10):
         raise WorldError(f"order {order}: expected 0 to 9")
     if metric == "instructions":

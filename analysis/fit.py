@@ -19,7 +19,7 @@ from scipy.optimize import lsq_linear, minimize_scalar
 
 from analysis import measurements
 from analysis.groups import GROUPS, NAMES, group_counts
-from sim import ARCHES, KERNELS, Events, World, reclaim
+from sim import ARCHES, FILE_SERIES, Events, World, reclaim
 from sim.ident import short_id
 
 # How far one architecture's cost of an event may be from another's, relative, beyond the ratio
@@ -39,7 +39,7 @@ class CostModel:
     """Instructions per event on one architecture.
 
     Attributes:
-        arch: a key of `sim.ARCHES`.
+        arch: a member of `sim.MEASURED_ARCHES`.
         costs: instructions per event, shape (len(GROUPS),), never negative.
         cov: covariance of the costs, instructions squared, shape (len(GROUPS), len(GROUPS)).
         seen: which groups have a cost at all, bool, shape (len(GROUPS),); the others are 0.
@@ -130,7 +130,7 @@ def emulated_cells() -> tuple[pd.DataFrame, np.ndarray]:
     return cells[exact].reset_index(drop=True), counts[exact]
 
 
-def select(arch: str, kernels: tuple[str, ...] = tuple(KERNELS)) -> tuple[pd.DataFrame, np.ndarray]:
+def select(arch: str, kernels: tuple[str, ...] = FILE_SERIES) -> tuple[pd.DataFrame, np.ndarray]:
     """Return the usable cells of one architecture and some kernels, with their group counts."""
     cells, counts = emulated_cells()
     chosen = ((cells["arch"] == arch) & cells["kernel"].isin(kernels)).to_numpy()
@@ -210,7 +210,7 @@ def occurring(arch: str) -> np.ndarray:
     seen = np.zeros(len(GROUPS), bool)
     for order in range(ARCHES[arch].pmd_order):
         world = World(map_bytes=4 << 20, reclaim_bytes=1 << 20, order=order)
-        for kernel in KERNELS:
+        for kernel in FILE_SERIES:
             seen |= group_counts(reclaim(world, arch, kernel)) > 0
     return seen
 

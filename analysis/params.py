@@ -14,7 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from analysis.units import UnitError, parse_orders, parse_size
-from sim import ACCESSES, ARCHES, KERNELS, LRUS, World, WorldError
+from sim import (
+    ACCESSES,
+    ARCHES,
+    FILE_SERIES,
+    KERNELS,
+    LRUS,
+    MEASURED_ARCHES,
+    World,
+    WorldError,
+)
 
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
 
@@ -53,8 +62,8 @@ def _orders(default: str) -> Any:
 def _arches(default: str) -> Any:
     return _checked(
         default,
-        lambda text: set(_listed(text)) <= set(ARCHES),
-        f"one or more of {', '.join(ARCHES)}, commas between them",
+        lambda text: set(_listed(text)) <= set(MEASURED_ARCHES),
+        f"one or more of {', '.join(MEASURED_ARCHES)}, commas between them",
     )
 
 
@@ -113,7 +122,7 @@ class SimulateReclaim:
     def __post_init__(self) -> None:
         _check_fields(self)
         try:
-            self.world.nr_folios(ARCHES[self.arch])
+            self.world.nr_pages(ARCHES[self.arch])
             self.world.nr_to_reclaim(ARCHES[self.arch])
         except WorldError as error:
             raise _refusal(type(self), [str(error)]) from None
@@ -145,7 +154,7 @@ class FitCosts:
 class ExplainSpeedup:
     """Parameters of 04_explain_speedup; only kernels and orders with a published time."""
 
-    arch: str = _one("arm64", ARCHES)
+    arch: str = _one("arm64", MEASURED_ARCHES)
     order: int = _whole(6, 1, 8)
     before: str = _one("references", PUBLISHED)
     after: str = _one("unmap", PUBLISHED)
@@ -161,8 +170,8 @@ class PredictX86:
     """Parameters of 05_predict_x86."""
 
     orders: str = _orders("0:9")
-    before: str = _one("references", KERNELS)
-    after: str = _one("unmap", KERNELS)
+    before: str = _one("references", FILE_SERIES)
+    after: str = _one("unmap", FILE_SERIES)
     blind: bool = _switch(False)
     out: str = _out()
 
@@ -182,8 +191,8 @@ class CommitMessage:
 
     orders: str = _orders("0:9")
     arches: str = _arches("arm64,x86_64")
-    before: str = _one("references", KERNELS)
-    after: str = _one("unmap", KERNELS)
+    before: str = _one("references", FILE_SERIES)
+    after: str = _one("unmap", FILE_SERIES)
     out: str = _out()
 
     def __post_init__(self) -> None:

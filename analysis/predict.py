@@ -13,7 +13,7 @@ from scipy import stats
 
 from analysis import elapsed, fit, measurements
 from analysis.interval import Interval, speedup_of
-from sim import ARCHES, KERNELS, WorldError
+from sim import ARCHES, FILE_SERIES, KERNELS, WorldError
 from sim.ident import short_id
 
 METRICS = ("time", "instructions")
@@ -92,9 +92,9 @@ def predict(
     10 GiB of clean file folios of one order are mapped by one process, 8 GiB of them reclaimed.
 
     Args:
-        arch: a key of `sim.ARCHES`.
+        arch: a member of `sim.MEASURED_ARCHES`.
         order: folio order, 0 to 9.
-        before, after: keys of `sim.KERNELS`; by default patch 5 of the series alone.
+        before, after: members of `sim.FILE_SERIES`; by default patch 5 of the series alone.
         metric: a member of `METRICS`.
         blind: use no run of a changed kernel of this architecture: only kernels that have no batch
             that `before` lacks. Of the other architecture everything may be used.
@@ -162,8 +162,8 @@ def _unchanged(before: str) -> tuple[str, ...]:
     has = KERNELS[before]
     return tuple(
         name
-        for name, kernel in KERNELS.items()
-        if all(ours or not theirs for ours, theirs in zip(has, kernel, strict=True))
+        for name in FILE_SERIES
+        if all(ours or not theirs for ours, theirs in zip(has, KERNELS[name], strict=True))
     )
 
 

@@ -9,7 +9,7 @@ from analysis import elapsed, explain, fit, measurements
 from analysis.interval import Interval
 from analysis.predict import Prediction, predict, published_claim
 from analysis.units import folio_size
-from sim import ARCHES, World, reclaim
+from sim import MEASURED_ARCHES, World, reclaim
 from sim.ident import short_id
 
 WIDTH = 75
@@ -40,12 +40,13 @@ def commit_message(
 
     Args:
         orders: folio orders, 0 to 9, one row each.
-        arches: one or two keys of `sim.ARCHES`, one group of columns each.
+        arches: one or two of `sim.MEASURED_ARCHES`, one group of columns each.
         before, after: the kernels compared; by default patch 5 of the series alone.
     """
     orders, arches = sorted(set(orders)), list(dict.fromkeys(arches))
-    if unknown := [arch for arch in arches if arch not in ARCHES] or not arches:
-        raise ReportError(f"arches {unknown!r}: expected one or more of {', '.join(ARCHES)}")
+    if unknown := [arch for arch in arches if arch not in MEASURED_ARCHES] or not arches:
+        known = ", ".join(MEASURED_ARCHES)
+        raise ReportError(f"arches {unknown!r}: expected one or more of {known}")
     if outside := [order for order in orders if not 0 <= order <= 9] or not orders:
         raise ReportError(f"orders {outside if orders else 'none'}: expected one or more, 0 to 9")
     steps = [(arch, before, after) for arch in arches]

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from sim import MEASURED_ARCHES
 from sim.ident import short_id
 
 WIDTH = 100  # columns of to_text()
-ARCHES = ("arm64", "x86_64")
 UNITS = ("s", "ns", "instructions", "count", "bytes", "pages")
 DTYPES = {
     "machine": "string",
@@ -45,8 +45,8 @@ class Samples:
     """Observations, one a row, with the columns of `COLUMNS`, and remarks that travel with them.
 
     frame: dtypes as in `DTYPES`; machine, arch, kernel, workload and order may be missing (pd.NA),
-    the rest may not. arch is one of `ARCHES`, unit one of `UNITS` (real, user and sys: "s"), value
-    finite and >= 0, order and run >= 0, source "file:line". The frame is copied.
+    the rest may not. arch is one of `MEASURED_ARCHES`, unit one of `UNITS` (real, user and sys:
+    "s"), value finite and >= 0, order and run >= 0, source "file:line". The frame is copied.
     Raises SamplesError.
     """
 
@@ -117,7 +117,8 @@ def _check_values(frame: pd.DataFrame) -> None:
         _refuse(frame, name, frame[name].isna(), "a value (leave unmeasured rows out)")
     value, arch, unit = frame["value"], frame["arch"], frame["unit"]
     _refuse(frame, "value", ~np.isfinite(value) | (value < 0), "a finite number >= 0")
-    _refuse(frame, "arch", arch.notna() & ~arch.isin(ARCHES), f"one of {ARCHES} or missing")
+    unknown = arch.notna() & ~arch.isin(MEASURED_ARCHES)
+    _refuse(frame, "arch", unknown, f"one of {MEASURED_ARCHES} or missing")
     _refuse(frame, "unit", ~unit.isin(UNITS), f"one of {UNITS}")
     _refuse(frame, "unit", frame["metric"].isin(_TIMES) & (unit != "s"), "s, for a time")
     for name in ("order", "run"):

@@ -22,12 +22,12 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLo
 
 from analysis.files import write_whole
 from analysis.units import folio_size
-from sim import ARCHES, KERNELS
+from sim import FILE_SERIES, MEASURED_ARCHES
 from sim.ident import short_id
 
 WIDTH = 9  # inches: 900 pixels at 100 dots an inch
-COLOURS = dict(zip(ARCHES, sns.color_palette("colorblind"), strict=False))
-MARKERS = dict(zip(KERNELS, "osD^", strict=True))
+COLOURS = dict(zip(MEASURED_ARCHES, sns.color_palette("colorblind"), strict=False))
+MARKERS = dict(zip(FILE_SERIES, "osD^", strict=True))
 STYLE = [
     "default",
     sns.axes_style("whitegrid"),

@@ -7,17 +7,21 @@
 1024
 """
 
-from sim.arch import ARCHES
+from sim.arch import ARCHES, MEASURED_ARCHES
 from sim.events import Events
-from sim.kernel import KERNELS
+from sim.kernel import FILE_SERIES, KERNELS
 from sim.reclaim import LRUS, reclaim
-from sim.world import ACCESSES, World, WorldError
+from sim.world import ACCESSES, REQUESTS, WORKLOADS, World, WorldError
 
 __all__ = [
     "ACCESSES",
     "ARCHES",
+    "FILE_SERIES",
     "KERNELS",
     "LRUS",
+    "MEASURED_ARCHES",
+    "REQUESTS",
+    "WORKLOADS",
     "Events",
     "World",
     "WorldError",

@@ -30,21 +30,33 @@ class Arch(NamedTuple):
     # PMD leaves are flushed through flush_tlb_mm_range(): pmdp_clear_flush_young() if it was young
     # and pmdp_huge_clear_flush(), arch/x86/mm/pgtable.c. arm64 issues the instruction in line.
     pmd_flush_is_mm_range: bool
+    # There is a soft-dirty bit: CONFIG_HAVE_ARCH_SOFT_DIRTY; arm64 has none in 7.2.
+    has_soft_dirty: bool
+    # pte_mkdirty() sets it too: arch/x86/include/asm/pgtable.h.
+    mkdirty_is_soft_dirty: bool
     # arch_tlbbatch_should_defer(): True whatever the CPUs (arm64: the invalidation is issued at
     # once, only the wait is deferred); False: only if another CPU has the mm loaded (x86).
     defers_flush_always: bool
 
 
+_ARM64 = Arch(
+    page_shift=12,
+    pmd_order=9,
+    cont_ptes=16,
+    range_helpers=True,
+    young_clear_flushes=True,
+    pmd_flush_is_mm_range=False,
+    has_soft_dirty=False,
+    mkdirty_is_soft_dirty=False,
+    defers_flush_always=True,
+)
+
 ARCHES: dict[str, Arch] = {
-    "arm64": Arch(
-        page_shift=12,
-        pmd_order=9,
-        cont_ptes=16,
-        range_helpers=True,
-        young_clear_flushes=True,
-        pmd_flush_is_mm_range=False,
-        defers_flush_always=True,
-    ),
+    "arm64": _ARM64,
+    # CONFIG_ARM64_16K_PAGES, CONFIG_ARM64_64K_PAGES: CONT_PTE_SHIFT is 7 and 5, a table of entries
+    # of eight bytes fills a page; arch/arm64/include/asm/pgtable-hwdef.h.
+    "arm64-16k": _ARM64._replace(page_shift=14, pmd_order=11, cont_ptes=128),
+    "arm64-64k": _ARM64._replace(page_shift=16, pmd_order=13, cont_ptes=32),
     "x86_64": Arch(
         page_shift=12,
         pmd_order=9,
@@ -52,6 +64,16 @@ ARCHES: dict[str, Arch] = {
         range_helpers=False,
         young_clear_flushes=False,
         pmd_flush_is_mm_range=True,
+        has_soft_dirty=True,
+        mkdirty_is_soft_dirty=True,
         defers_flush_always=False,
     ),
 }
+
+# The rows whose counts and costs were measured: data/emulated/.
+MEASURED_ARCHES = ("arm64", "x86_64")
+
+
+def isa(arch: str) -> str:
+    """Return the instruction set of an architecture whose name ends in a page size."""
+    return arch.partition("-")[0]

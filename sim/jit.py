@@ -19,6 +19,14 @@ import numba
 OPTIONS = {"_nrt": False, "forceinline": True, "error_model": "numpy"}
 
 
+def jit_rare(function: Callable) -> Callable:
+    """Compile `function` as `jit` does, but leave it to the compiler whether to inline it.
+
+    For what most worlds never reach: inlined everywhere, it would be most of the compile time.
+    """
+    return _compiled(function, OPTIONS | {"forceinline": False})
+
+
 def jit(function: Callable) -> Callable:
     """Compile `function` on its first call.
 
@@ -26,12 +34,16 @@ def jit(function: Callable) -> Callable:
     a home, say) the function is compiled anew in every session. Under NUMBA_DISABLE_JIT=1 the
     function stays plain Python.
     """
+    return _compiled(function, OPTIONS)
+
+
+def _compiled(function: Callable, options: dict) -> Callable:
     if CACHE is None:
-        return numba.njit(**OPTIONS)(function)
+        return numba.njit(**options)(function)
     others = numba.config.CACHE_DIR
     numba.config.CACHE_DIR = str(CACHE)
     try:
-        return numba.njit(cache=True, **OPTIONS)(function)
+        return numba.njit(cache=True, **options)(function)
     finally:
         numba.config.CACHE_DIR = others
 

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """LRU lists: rings of extents, oldest folio first."""
 
+import numpy as np
+
 from sim.jit import jit
 from sim.state import NR_EXTENTS, NR_PAGES, OLDEST
 
@@ -11,36 +13,38 @@ def wrap(slot, capacity):
 
 
 @jit
-def list_add(lru, folio, end, nr_pages):
-    # Adds the run of folios [folio, end) at the newest end, where it often continues an extent.
+def list_add(lru, first, end):
+    # Adds the folios of the pages [first, end) at the newest end, where they often continue an
+    # extent.
     oldest, nr = lru.state[OLDEST], lru.state[NR_EXTENTS]
     capacity = len(lru.extents)
+    lru.state[NR_PAGES] += end - first
     if nr > 0:
         newest = wrap(oldest + nr - 1, capacity)
-        if lru.extents[newest, 1] == folio:
+        if lru.extents[newest, 1] == first:
             lru.extents[newest, 1] = end
-            lru.state[NR_PAGES] += (end - folio) * nr_pages
             return
     slot = wrap(oldest + nr, capacity)
-    lru.extents[slot, 0] = folio
+    lru.extents[slot, 0] = first
     lru.extents[slot, 1] = end
     lru.state[NR_EXTENTS] = nr + 1
-    lru.state[NR_PAGES] += (end - folio) * nr_pages
 
 
 @jit
-def take_oldest(lru, most, nr_pages):
-    # Takes a run of at most that many folios off a list that is not empty; returns its two ends.
+def take_oldest(lru, most):
+    # Takes pages off a list that is not empty, at most that many and of one extent; returns their
+    # two ends.
     oldest = lru.state[OLDEST]
-    folio, end = lru.extents[oldest, 0], lru.extents[oldest, 1]
-    if end - folio <= most:
+    # One integer type throughout: numba would compile the whole walk again for another.
+    first, end = np.int64(lru.extents[oldest, 0]), np.int64(lru.extents[oldest, 1])
+    if end - first <= most:
         lru.state[OLDEST] = wrap(oldest + 1, len(lru.extents))
         lru.state[NR_EXTENTS] -= 1
     else:
-        end = folio + most
+        end = first + most
         lru.extents[oldest, 0] = end
-    lru.state[NR_PAGES] -= (end - folio) * nr_pages
-    return folio, end
+    lru.state[NR_PAGES] -= end - first
+    return first, end
 
 
 @jit

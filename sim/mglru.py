@@ -5,20 +5,22 @@ Hold this file beside the lru_gen half of mm/vmscan.c of Linux 7.2, from lru_gen
 down to scan_folios(): same names, callees first.
 """
 
-from sim.folio_list import shrink_folio_list
-from sim.jit import jit
+from sim.folio_list import add_run, shrink_folio_list
+from sim.jit import jit, jit_rare
 from sim.lists import list_add, take_oldest
 from sim.look_around import MAX_NR_GENS, MIN_LRU_BATCH, walk_mm
+from sim.rmap import folio_order
 from sim.state import (
     ACTIVE,
-    ALL_FLAGS,
     MAX_SEQ,
     MIN_SEQ,
+    MLOCKED,
     NO_GEN,
     NR_EXTENTS,
     NR_PAGES,
     NR_PROMOTED,
     NR_WALKS,
+    OLDEST,
     REFERENCED,
     WORKINGSET,
     Count,
@@ -37,14 +39,14 @@ def gen_list(lrugen, gen):
     return LruList(lrugen.extents[gen], lrugen.lists[gen])
 
 
-@jit
+@jit_rare
 def inc_max_seq(memory, machine, counts):
     """Open a new youngest generation, after a walk of the page tables that ran since the last."""
     seq = memory.lrugen.seq
     counts[Count.INC_MAX_SEQ] += 1
     if seq[NR_WALKS] == 0:  # the mapping processes sleep: their bitmap is set once
-        for vma in range(len(memory.ptes)):
-            walk_mm(memory.ptes[vma], memory, machine, counts)
+        for vma in range(len(memory.vmas)):
+            walk_mm(vma, memory, machine, counts)
         seq[NR_WALKS] = 1
     seq[MAX_SEQ] += 1
 
@@ -64,6 +66,10 @@ def lru_gen_add_folio(folio, memory):
     """Put a folio back at the newest end of the generation that its flags name."""
     lrugen = memory.lrugen
     flags = memory.folio_flags[folio]
+    nr_pages = 1 << folio_order(folio, memory)
+    if flags & MLOCKED:
+        list_add(memory.lruvec.unevictable, folio, folio + nr_pages)
+        return
     seq = lrugen.seq[MAX_SEQ]
     if flags & ACTIVE:
         seq -= 0 if flags & WORKINGSET else 1
@@ -73,8 +79,8 @@ def lru_gen_add_folio(folio, memory):
         seq -= 3
     gen = max(seq, lrugen.seq[MIN_SEQ]) % MAX_NR_GENS
     lrugen.folio_gen[folio] = gen
-    memory.folio_flags[folio] = flags & (ALL_FLAGS ^ ACTIVE)
-    list_add(gen_list(lrugen, gen), folio, folio + 1, memory.nr_pages)
+    memory.folio_flags[folio] = flags & (0xFFFF ^ ACTIVE)
+    list_add(gen_list(lrugen, gen), folio, folio + nr_pages)
 
 
 @jit
@@ -82,34 +88,39 @@ def sort_folio(folio, gen, memory, counts):
     """Move a folio that does not belong into the oldest generation; return whether it did."""
     lrugen = memory.lrugen
     flags = memory.folio_flags[folio]
+    nr_pages = 1 << folio_order(folio, memory)
+    if flags & MLOCKED:
+        list_add(memory.lruvec.unevictable, folio, folio + nr_pages)
+        return True
     tier = lrugen.folio_refs[folio] + (flags & REFERENCED > 0) + (flags & WORKINGSET > 0)
     if lrugen.folio_gen[folio] != gen:  # promoted in place
-        counts[Count.PGREFILL] += memory.nr_pages
+        counts[Count.PGREFILL] += nr_pages
     elif tier == MAX_NR_TIERS + 1:  # protected
         lrugen.folio_gen[folio] = (gen + 1) % MAX_NR_GENS
         lrugen.folio_refs[folio] = 0
-        memory.folio_flags[folio] = flags & (ALL_FLAGS ^ REFERENCED)
+        memory.folio_flags[folio] = flags & (0xFFFF ^ REFERENCED)
     else:
         return False
-    list_add(gen_list(lrugen, lrugen.folio_gen[folio]), folio, folio + 1, memory.nr_pages)
+    list_add(gen_list(lrugen, lrugen.folio_gen[folio]), folio, folio + nr_pages)
     return True
 
 
 @jit
 def scan_folios(nr_to_scan, memory, counts):
-    """Isolate folios of the oldest generation; return pages scanned and folios isolated."""
+    """Isolate folios of the oldest generation; return pages scanned and runs isolated."""
     lrugen = memory.lrugen
     if lrugen.seq[MAX_SEQ] - lrugen.seq[MIN_SEQ] + 1 == MIN_NR_GENS:
         return 0, 0
     gen = lrugen.seq[MIN_SEQ] % MAX_NR_GENS
     oldest = gen_list(lrugen, gen)
-    nr_pages = memory.nr_pages
     # The budget counts folios, the limit pages.
     remaining = min(nr_to_scan, MIN_LRU_BATCH)
     scanned = 0
     isolated = 0
-    while oldest.state[NR_EXTENTS] > 0 and remaining > 0 and isolated * nr_pages < MIN_LRU_BATCH:
-        folio, _ = take_oldest(oldest, 1, nr_pages)
+    nr_runs = 0
+    while oldest.state[NR_EXTENTS] > 0 and remaining > 0 and isolated < MIN_LRU_BATCH:
+        nr_pages = 1 << folio_order(oldest.extents[oldest.state[OLDEST], 0], memory)
+        folio, end = take_oldest(oldest, nr_pages)
         scanned += nr_pages
         remaining -= 1
         if sort_folio(folio, gen, memory, counts):
@@ -117,38 +128,47 @@ def scan_folios(nr_to_scan, memory, counts):
         lrugen.folio_gen[folio] = NO_GEN
         if not memory.folio_flags[folio] & REFERENCED:
             lrugen.folio_refs[folio] = 0
-        memory.folio_list[isolated] = folio
-        isolated += 1
-    counts[Count.PGSCAN] += isolated * nr_pages
-    return scanned, isolated
+        nr_runs = add_run(memory.folio_list, nr_runs, folio, end)
+        isolated += nr_pages
+    counts[Count.PGSCAN] += isolated
+    return scanned, nr_runs
 
 
 @jit
+def move_folios_to_gens(nr_runs, memory, counts):
+    # move_folios_to_lru(), with what evict_folios() does to the folios that stay.
+    lrugen = memory.lrugen
+    for run in range(nr_runs):
+        folio, last = memory.ret_folios[run, 0], memory.ret_folios[run, 1]
+        while folio < last:
+            if not memory.folio_flags[folio] & (ACTIVE | REFERENCED | WORKINGSET | MLOCKED):
+                memory.folio_flags[folio] |= ACTIVE  # or it would be the oldest again
+            lru_gen_add_folio(folio, memory)
+            folio += 1 << folio_order(folio, memory)
+    counts[Count.MOVE_FOLIOS_TO_LRU] += 1
+    counts[Count.FOLIO_LRUVEC_LOCK_IRQ] += nr_runs > 0
+    counts[Count.RESET_BATCH_SIZE] += lrugen.seq[NR_PROMOTED] > 0
+    lrugen.seq[NR_PROMOTED] = 0
+
+
+@jit_rare
 def evict_folios(nr_to_scan, memory, machine, counts):
     """Scan and reclaim once; return pages scanned and pages reclaimed."""
     lrugen = memory.lrugen
     counts[Count.EVICT_FOLIOS] += 1
     try_to_inc_min_seq(lrugen)
-    scanned, isolated = scan_folios(nr_to_scan, memory, counts)
+    scanned, nr_runs = scan_folios(nr_to_scan, memory, counts)
     if scanned > 0:
         try_to_inc_min_seq(lrugen)
-    if isolated == 0:
+    if nr_runs == 0:
         return scanned, 0
-    nr_reclaimed, nr_kept = shrink_folio_list(memory.folio_list, isolated, memory, machine, counts)
-    for i in range(nr_kept):
-        folio = memory.folio_list[i]
-        if not memory.folio_flags[folio] & (ACTIVE | REFERENCED | WORKINGSET):
-            memory.folio_flags[folio] |= ACTIVE  # or it would be the oldest again
-        lru_gen_add_folio(folio, memory)
-    counts[Count.MOVE_FOLIOS_TO_LRU] += 1
-    counts[Count.FOLIO_LRUVEC_LOCK_IRQ] += nr_kept > 0
-    counts[Count.RESET_BATCH_SIZE] += lrugen.seq[NR_PROMOTED] > 0
-    lrugen.seq[NR_PROMOTED] = 0
-    counts[Count.PGSTEAL] += nr_reclaimed * memory.nr_pages
-    return scanned, nr_reclaimed * memory.nr_pages
+    nr_reclaimed, nr_kept = shrink_folio_list(nr_runs, memory, machine, counts)
+    move_folios_to_gens(nr_kept, memory, counts)
+    counts[Count.PGSTEAL] += nr_reclaimed
+    return scanned, nr_reclaimed
 
 
-@jit
+@jit_rare
 def lru_gen_shrink_lruvec(nr_to_reclaim, nr_reclaimed, priority, memory, machine, counts):
     """Evict by the share that priority gives; return pages reclaimed, nr_reclaimed included."""
     lrugen = memory.lrugen

@@ -1,135 +1,180 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The reverse map: what reclaim does to a folio's mappings.
+"""The reverse map, first half: whether a folio was used, by its mappings.
 
 Hold this file beside mm/rmap.c of Linux 7.2: same names, callees first. Functions count their own
 calls and what they do to page tables; nothing here knows what a call costs. With
-NUMBA_DISABLE_JIT=1 it runs as plain Python.
+NUMBA_DISABLE_JIT=1 it runs as plain Python. Where a kernel takes PTEs one at a time, those that
+would take the same path are walked once and counted each.
 """
 
-import numpy as np
-
-from sim.jit import jit
+from sim.jit import jit, jit_rare
 from sim.look_around import lru_gen_look_around, lru_gen_look_around_each
+from sim.page_vma_mapped import NOT_FOUND, folio_vma_walk, page_vma_mapped_walk
 from sim.pgtable import (
     clear_flush_young_ptes,
     contpte_ptep_clear_flush_young,
+    folio_pte_batch_flags,
+    pmd_addr_end,
     pmdp_clear_flush_young,
+    pte_slot,
     ptep_clear_flush_young,
 )
-from sim.state import PTE_CONT, PTE_PRESENT, Count
+from sim.state import (
+    LOCKED,
+    MLOCKED,
+    ORDER_SHIFT,
+    PMD_LEAF,
+    PTE_CONT,
+    VMA_END,
+    VMA_FLAGS,
+    VMA_START,
+    Count,
+)
 
 
 @jit
-def folio_referenced_one(ptes, start, end, memory, machine, counts):
-    """Clear the young bits of a folio in one VMA; return whether one was set."""
-    if machine.pmd_mapped:
-        # One PMD is not the folio's number of pages, so the walk is asked once more.
-        counts[Count.PAGE_VMA_MAPPED_WALK] += 2
-        return pmdp_clear_flush_young(ptes, start, machine, counts)
-    nr_pages = end - start
-    cont = (ptes[start] & PTE_CONT) != 0
-    if cont:
-        counts[Count.CONTPTE_PTEP_GET_LOCKLESS] += 1
-    if machine.kernel.batched_references and nr_pages > 1:
-        counts[Count.PAGE_VMA_MAPPED_WALK] += 1
-        counts[Count.FOLIO_PTE_BATCH] += 1
-        if cont:
-            # check_pte() and ptep_get() of the first PTE, then one read per further block.
-            counts[Count.CONTPTE_PTEP_GET] += nr_pages // machine.arch.cont_ptes + 1
-        if machine.lru_gen:
-            return lru_gen_look_around(ptes, start, end, memory, machine, counts)
-        return clear_flush_young_ptes(ptes, start, end, machine, counts)
-    counts[Count.PAGE_VMA_MAPPED_WALK] += nr_pages
-    if cont:
-        # check_pte() of every PTE, and the step of the walk onto each PTE but the first.
-        counts[Count.CONTPTE_PTEP_GET] += 2 * nr_pages - 1
-    if machine.lru_gen:
-        return lru_gen_look_around_each(ptes, start, end, memory, machine, counts)
-    if cont:
-        return contpte_ptep_clear_flush_young(ptes, start, end, machine, counts)
-    return ptep_clear_flush_young(ptes, start, end, machine, counts)
+def folio_order(folio, memory):
+    return memory.folio_flags[folio] >> ORDER_SHIFT
 
 
 @jit
-def folio_referenced(folio, memory, machine, counts):
-    """Return the number of VMAs through which the folio was used since the last look."""
-    start = folio * memory.nr_pages
-    nr_referenced = 0
-    for vma in range(len(memory.ptes)):
-        ptes, end = memory.ptes[vma], start + memory.nr_pages
-        if folio_referenced_one(ptes, start, end, memory, machine, counts):
-            nr_referenced += 1
-    counts[Count.FOLIO_REFERENCED] += 1
-    counts[Count.FOLIO_REFERENCED_ONE] += len(memory.ptes)
-    return nr_referenced
-
-
-@jit
-def clear_present(ptes, start, end):
-    # Clears the entries [start, end); returns how many were present.
-    nr = 0
-    for i in range(np.uint64(start), np.uint64(end)):
-        nr += int(ptes[i] & PTE_PRESENT)
-        ptes[i] = 0
-    return nr
-
-
-@jit
-def get_and_clear_ptes(ptes, start, end, machine, counts):
-    """Remove a folio's PTEs from one address space; return how many calls that took."""
-    nr_pages = end - start
-    cont = (ptes[start] & PTE_CONT) != 0
-    nr_blocks = nr_pages // machine.arch.cont_ptes
-    counts[Count.PTES_CLEARED] += clear_present(ptes, start, end)
-    if machine.kernel.batched_unmap and nr_pages > 1:
-        # folio_unmap_pte_batch() covers the folio, which ends the walk.
-        counts[Count.PAGE_VMA_MAPPED_WALK] += 1
-        if cont:
-            counts[Count.CONTPTE_PTEP_GET] += nr_blocks + 1
-        if machine.arch.range_helpers:
-            counts[Count.CONTPTE_GET_AND_CLEAR_FULL_PTES] += 1
+def folio_mapcount(folio, memory, machine):
+    """Return how often the pages of a folio are mapped; it is known of irregular worlds alone."""
+    if machine.regular:
         return 1
-    # The walk is asked once more after the last PTE of a large folio: a batch of one is not all.
-    counts[Count.PAGE_VMA_MAPPED_WALK] += nr_pages + (nr_pages > 1)
-    if cont:
-        # The first PTE of a block is read by the step onto it (but for the folio's first), by
-        # check_pte() and by ptep_get(); clearing it unfolds the block, so the others are plain.
-        counts[Count.CONTPTE_PTEP_GET] += 3 * nr_blocks - 1
-        counts[Count.CONTPTE_TRY_UNFOLD] += nr_blocks
-    return nr_pages
+    return memory.ledger.folio_mapcounts[folio]
 
 
 @jit
-def try_to_unmap_one(ptes, start, end, machine, counts):
-    """Remove a folio from one address space and give back its mappings' references."""
-    if machine.pmd_mapped:
-        # TTU_SPLIT_HUGE_PMD: splitting a file's PMD only zaps it; the restarted walk finds nothing.
-        counts[Count.PAGE_VMA_MAPPED_WALK] += 2
-        counts[Count.PTES_CLEARED] += clear_present(ptes, start, start + 1) * (end - start)
-        counts[Count.FOLIO_REMOVE_RMAP_PMD] += 1
-        if machine.arch.pmd_flush_is_mm_range:
-            counts[Count.FLUSH_TLB_MM_RANGE] += 1
-        counts[Count.REFERENCES_PUT] += 1
-        return
-    removals = get_and_clear_ptes(ptes, start, end, machine, counts)
-    counts[Count.FOLIO_REMOVE_RMAP_PTES] += removals
-    counts[Count.REFERENCES_PUT] += end - start
-    if machine.defers_flush:
-        counts[Count.SET_TLB_UBC_FLUSH_PENDING] += removals
-    else:
-        counts[Count.FLUSH_TLB_MM_RANGE] += removals
+def maps_some_of(vma, folio, nr_pages, memory):
+    # Whether the interval tree of the mapping's VMAs has this one for the folio.
+    first, end = memory.vmas[vma, VMA_START], memory.vmas[vma, VMA_END]
+    return first < folio + nr_pages and folio < end
 
 
 @jit
-def try_to_unmap(folio, memory, machine, counts):
-    """Remove a folio from every address space that maps it."""
-    start = folio * memory.nr_pages
-    for vma in range(len(memory.ptes)):
-        try_to_unmap_one(memory.ptes[vma], start, start + memory.nr_pages, machine, counts)
-    counts[Count.TRY_TO_UNMAP] += 1
-    counts[Count.TRY_TO_UNMAP_ONE] += len(memory.ptes)
-    # NR_FILE_MAPPED falls where a page loses its last mapping: in the removals of the last VMA.
-    if machine.kernel.batched_unmap or memory.nr_pages == 1 or machine.pmd_mapped:
-        counts[Count.MAPPED_STAT_UPDATES] += 1
+def mlock_vma_folio(folio, memory, counts):
+    """Mark a folio that an mlocked VMA maps, which keeps it from reclaim."""
+    memory.folio_flags[folio] |= MLOCKED
+    counts[Count.MLOCK_VMA_FOLIO] += 1
+
+
+@jit
+def clear_young_of_batch(pvmw, page, slot, batch, memory, machine, counts):
+    # The middle of folio_referenced_one(), for a batch of `batch` PTEs; returns if one was young.
+    span = pvmw.nr * batch
+    if machine.kernel.batched_references and batch > 1:
+        if machine.lru_gen:
+            return lru_gen_look_around(pvmw.vma, page, batch, memory, machine, counts)
+        return clear_flush_young_ptes(slot, batch, pvmw.nr, memory, machine, counts)
+    if machine.lru_gen:
+        return lru_gen_look_around_each(pvmw.vma, page, batch, memory, machine, counts)
+    if memory.ptes[slot] & PTE_CONT:
+        return contpte_ptep_clear_flush_young(slot, slot + span, memory, machine, counts)
+    return ptep_clear_flush_young(slot, slot + span, memory, machine, counts)
+
+
+@jit
+def referenced_batch(pvmw, page, slot, memory, machine, counts):
+    # How many PTEs from `page` on are alike, and the reads and steps that finding out takes.
+    nr = pvmw.nr
+    batched = machine.kernel.batched_references and pvmw.nr_pages > 1
+    gathers = counts[Count.CONTPTE_PTEP_GET]
+    if machine.regular:
+        batch = pvmw.end - page
+        if batched and memory.ptes[slot] & PTE_CONT:
+            counts[Count.CONTPTE_PTEP_GET] += nr * ((batch - 1) // machine.arch.cont_ptes)
     else:
-        counts[Count.MAPPED_STAT_UPDATES] += memory.nr_pages
+        most = pmd_addr_end(pvmw.vma, page, pvmw.end, memory, machine) - page
+        batch = folio_pte_batch_flags(slot, most, 0, memory, machine, counts)
+    cont = (memory.ptes[slot] & PTE_CONT) != 0
+    if batched:
+        counts[Count.FOLIO_PTE_BATCH] += nr
+        counts[Count.CONTPTE_PTEP_GET] += nr * cont  # ptep_get() of the first
+        return batch
+    # One walk step each: the step onto it, and check_pte().
+    counts[Count.CONTPTE_PTEP_GET] = gathers + nr * cont * 2 * (batch - 1)
+    counts[Count.PAGE_VMA_MAPPED_WALK] += nr * (batch - 1)
+    return batch
+
+
+@jit_rare
+def mlocked_folio_referenced_one(pvmw, memory, machine, counts):
+    """Meet a folio in an mlocked VMA, which never says that it was used.
+
+    Returns how many of its mappings were met, and if the folio has been mlocked, which settles it.
+    """
+    ptes = 0
+    crossed = False
+    page = pvmw.start
+    while True:
+        page, changed = page_vma_mapped_walk(pvmw, page, ptes > 0, memory, machine, counts)
+        crossed = crossed or changed
+        if page == NOT_FOUND:
+            return ptes, False
+        ptes += 1
+        slot = pte_slot(pvmw.vma, page, memory, machine)
+        pmd_leaf = memory.ptes[slot] & PMD_LEAF
+        # Only what is mapped whole, under one page-table lock, is mlocked.
+        if (pmd_leaf or ptes == pvmw.nr_pages) and not crossed:
+            mlock_vma_folio(pvmw.folio, memory, counts)
+            return ptes, True
+
+
+@jit
+def folio_referenced_one(pvmw, memory, machine, counts):
+    """Clear the young bits of a folio in one VMA.
+
+    Returns if one was set, and how many of the folio's mappings were met.
+    """
+    referenced = False
+    ptes = 0
+    begun = False
+    page = pvmw.start
+    while True:
+        page, _ = page_vma_mapped_walk(pvmw, page, begun, memory, machine, counts)
+        begun = True
+        if page == NOT_FOUND:
+            return referenced, ptes
+        slot = pte_slot(pvmw.vma, page, memory, machine)
+        if memory.ptes[slot] & PMD_LEAF:
+            # One PMD is not the folio's number of pages, so the walk is asked once more.
+            counts[Count.PAGE_VMA_MAPPED_WALK] += 1
+            return pmdp_clear_flush_young(slot, memory, machine, counts), 1
+        batch = referenced_batch(pvmw, page, slot, memory, machine, counts)
+        if clear_young_of_batch(pvmw, page, slot, batch, memory, machine, counts):
+            referenced = True
+        ptes += batch
+        if ptes == pvmw.nr_pages:
+            return referenced, ptes
+        page += batch - 1
+
+
+@jit
+def folio_referenced(folio, nr, memory, machine, counts):
+    """Return through how many VMAs a folio was used since the last look, and if one has it mlocked.
+
+    The rmap walk ends where all its mappings have been met. `nr` neighbours are alike.
+    """
+    nr_referenced = 0
+    mapcount = folio_mapcount(folio, memory, machine)
+    counts[Count.FOLIO_REFERENCED] += nr
+    if mapcount == 0:
+        return 0, False
+    counts[Count.RMAP_WALK] += nr
+    for vma in range(len(memory.vmas)):
+        if not maps_some_of(vma, folio, 1 << folio_order(folio, memory), memory):
+            continue
+        pvmw = folio_vma_walk(vma, folio, nr, 0, memory)
+        counts[Count.FOLIO_REFERENCED_ONE] += nr
+        if memory.vmas[vma, VMA_FLAGS] & LOCKED:
+            ptes, mlocked = mlocked_folio_referenced_one(pvmw, memory, machine, counts)
+            if mlocked:
+                return nr_referenced, True
+        else:
+            referenced, ptes = folio_referenced_one(pvmw, memory, machine, counts)
+            nr_referenced += referenced
+        mapcount -= 0 if machine.regular else ptes
+        if mapcount == 0:
+            break
+    return nr_referenced, False

@@ -13,18 +13,36 @@ import numpy as np
 from sim.arch import Arch
 from sim.kernel import Kernel
 
-# Flags of a page-table entry. A PMD leaf is kept in the slot of its first page.
+# Flags of a page-table entry. One without PTE_PRESENT is none if it is 0, a marker if it has
+# PTE_UFFD_WP alone, a swap entry if it has PTE_SWAP; PMD_LEAF is the same bit of a present one,
+# kept in the slot of the first page that it maps.
 PTE_PRESENT = 1
 PTE_YOUNG = 2
 PTE_CONT = 4
+PTE_DIRTY = 8
+PTE_WRITE = 16
+PTE_SOFT_DIRTY = 32
+PTE_UFFD_WP = 64
+PTE_SWAP = 128
+PMD_LEAF = 128
+ALL_PTE_FLAGS = 0xFF
 
-# Flags of a folio: PG_referenced, PG_active, PG_workingset.
+# Flags of a folio, PG_* of the kernel where one has that name; kept in the entry of its first page.
 REFERENCED = 1
 ACTIVE = 2
 WORKINGSET = 4
-
-# Flags are bytes, whose ~ is no byte.
-ALL_FLAGS = 0xFF
+DIRTY = 8
+MLOCKED = 16
+HWPOISON = 32  # PG_has_hwpoisoned of a large one
+SWAPBACKED = 64
+SWAPCACHE = 128
+RECLAIM = 256
+PINNED = 512  # somebody holds a reference beside the mappings and the page cache
+EXCLUSIVE = 1024  # PageAnonExclusive() of its pages
+PARTIALLY_MAPPED = 2048  # queued for a deferred split
+ALL_FLAGS = 0x0FFF
+# The order sits above them, in the entry of each of its pages.
+ORDER_SHIFT = 12
 
 
 class Count(IntEnum):
@@ -43,9 +61,12 @@ class Count(IntEnum):
     FOLIO_LRUVEC_LOCK_IRQ = auto()
     FOLIO_REFERENCED = auto()
     FOLIO_REFERENCED_ONE = auto()
-    FOLIOS_ACTIVATED = auto()  # verdicts
+    RMAP_WALK = auto()
+    FOLIOS_ACTIVATED = auto()  # put on the active list, or asked to be
+    MLOCK_VMA_FOLIO = auto()
     TRY_TO_UNMAP = auto()
     TRY_TO_UNMAP_ONE = auto()
+    FOLIO_NOT_MAPPED = auto()
     PAGE_VMA_MAPPED_WALK = auto()
     FOLIO_PTE_BATCH = auto()
     PTEP_CLEAR_FLUSH_YOUNG = auto()  # single-PTE clears of a PTE outside a contpte block
@@ -60,13 +81,34 @@ class Count(IntEnum):
     PTES_CLEARED = auto()  # page-table entries removed, a PMD leaf counting its pages
     FOLIO_REMOVE_RMAP_PTES = auto()
     FOLIO_REMOVE_RMAP_PMD = auto()
-    MAPPED_STAT_UPDATES = auto()  # lruvec_stat_mod_folio() of NR_FILE_MAPPED
+    SPLIT_HUGE_PMD = auto()  # of an anonymous folio, which stays mapped
+    MAPPED_STAT_UPDATES = auto()  # lruvec_stat_mod_folio() of NR_FILE_MAPPED, NR_ANON_MAPPED, _THPS
+    DEFERRED_SPLIT_FOLIO = auto()
+    FOLIO_MARK_DIRTY = auto()
+    FOLIO_ACCOUNT_DIRTIED = auto()
+    MM_TRACE_RSS_STAT = auto()
+    SET_PTES = auto()  # mappings put back because the folio may not go
+    PTE_MARKERS = auto()  # userfaultfd write-protect kept in a marker
+    FOLIO_ALLOC_SWAP = auto()
+    FOLIO_DUP_SWAP = auto()
+    SWAP_PTES = auto()  # swap entries written, one a page
+    PAGEOUT = auto()
+    SWAP_WRITEOUT = auto()
+    RECLAIM_PAGES = auto()
+    UNMAP_POISONED_FOLIO = auto()
     SET_TLB_UBC_FLUSH_PENDING = auto()
     FLUSH_TLB_MM_RANGE = auto()
+    OTHER_FLUSHES = auto()  # those of them that no removal of a PTE made
     ARCH_TLBBATCH_FLUSH = auto()
     REMOVE_MAPPING = auto()
-    REFERENCES_PUT = auto()  # references that unmapping and removal from the page cache dropped
+    FOLIOS_FREED = auto()
+    FREE_ONE_PAGE = auto()
+    HUGE_FOLIOS_FREED = auto()  # PMD-mappable ones, of which NR_FILE_THPS is told
+    REFERENCES_PUT = auto()  # references that unmapping dropped
     FREE_UNREF_FOLIOS = auto()
+    TRY_TO_UNMAP_FLUSH = auto()
+    FOLIO_UNLOCK = auto()
+    LRU_ADD_DRAIN_ALL = auto()
     UNCHARGE_BATCH = auto()
     # lru_gen alone
     LRU_GEN_LOOK_AROUND = auto()
@@ -85,7 +127,7 @@ OLDEST, NR_EXTENTS, NR_PAGES = range(3)
 
 
 class LruList(NamedTuple):
-    """One LRU list, oldest folio first, as a ring of extents [first folio, end folio).
+    """One LRU list, oldest folio first: a ring of extents [first page, end page) of whole folios.
 
     Reclaim moves folios in bunches, so that extents stay few and each is walked in memory order.
     """
@@ -95,7 +137,7 @@ class LruList(NamedTuple):
 
 
 class Lruvec(NamedTuple):
-    """The memcg's lruvec of the classic LRU: two file lists, and statistics about them.
+    """The memcg's lruvec of the classic LRU: its lists, and statistics about two of them.
 
     The statistics are those of the last rstat flush. `flushes` says which node calls, counted from
     0, find them fresh, rising; the first `nr_flushed` of them have been.
@@ -103,9 +145,12 @@ class Lruvec(NamedTuple):
 
     inactive: LruList
     active: LruList
+    unevictable: LruList
+    anon: LruList  # lazyfree folios that are swap-backed again: without swap, never scanned
     stale_pages: np.ndarray  # int64, shape (2,): inactive, active
     flushes: np.ndarray  # int64
     nr_flushed: np.ndarray  # int64, shape (1,)
+    lru_add_batch: np.ndarray  # int64, shape (2,): pages that wait in another CPU's lru_add batch
 
 
 # Slots of LruGen.seq.
@@ -123,20 +168,56 @@ class LruGen(NamedTuple):
 
     extents: np.ndarray  # int32, shape (MAX_NR_GENS, capacity, 2): LruList.extents of each
     lists: np.ndarray  # int64, shape (MAX_NR_GENS, 3): LruList.state of each
-    folio_gen: np.ndarray  # int8, shape (folios,): sequence number % MAX_NR_GENS, or NO_GEN
-    folio_refs: np.ndarray  # uint8, shape (folios,): uses beyond PG_referenced, at most 3
+    folio_gen: np.ndarray  # int8, shape (pages,): sequence number % MAX_NR_GENS, or NO_GEN
+    folio_refs: np.ndarray  # uint8, shape (pages,): uses beyond PG_referenced, at most 3
     seq: np.ndarray  # int64: MAX_SEQ, MIN_SEQ; NR_PROMOTED in this eviction, NR_WALKS of all mms
 
 
-class Memory(NamedTuple):
-    """All state that reclaim changes. Folio f covers the pages from f * nr_pages on."""
+# Columns of Memory.vmas.
+VMA_START, VMA_END, VMA_SHIFT, VMA_FLAGS, VMA_PROCESS = range(5)
 
-    ptes: np.ndarray  # uint8, shape (processes, pages): PTE_* flags, 0 once unmapped
-    folio_flags: np.ndarray  # uint8, shape (folios,)
+# Flags of a VMA: VM_LOCKED, VM_UFFD_WP.
+LOCKED = 1
+UFFD_WP = 2
+
+
+class Ledger(NamedTuple):
+    """What the kernel books beside page tables and lists, for worlds that are not all alike.
+
+    Empty arrays, but for rss, in a world where every VMA maps every folio whole: there each count
+    follows from the folio being mapped or not.
+    """
+
+    mapcounts: np.ndarray  # int32, shape (pages,): mappings of each page
+    folio_mapcounts: np.ndarray  # int32, shape (pages,): mappings of a folio, in its first page
+    refs: np.ndarray  # int32, shape (pages,): references to a folio, in its first page
+    swap_map: np.ndarray  # int32, shape (pages,): swap entries that name each page's slot
+    rss: np.ndarray  # int64, shape (processes, 2): MM_FILEPAGES or MM_ANONPAGES, and MM_SWAPENTS
+
+
+# Slots of Memory.tlb_ubc, and mm->tlb_flush_batched of the one mm that MADV_PAGEOUT knows.
+FLUSH_REQUIRED, WRITABLE, FLUSH_BATCHED = range(3)
+
+
+class Memory(NamedTuple):
+    """All state that reclaim changes. Pages are numbered by their place in the file, or mapping.
+
+    The page at virtual page number n of a VMA is n - VMA_SHIFT, so that tables[vma, n >> k] is
+    where its page table of 2^k entries starts in `ptes`; tables lie there in the order in which
+    they were allocated.
+    """
+
+    ptes: np.ndarray  # uint8, shape (page tables * entries,): PTE_* flags
+    vmas: np.ndarray  # int64, shape (VMAs, 5): VMA_* columns
+    tables: np.ndarray  # int64, shape (VMAs, page tables of one)
+    table_pages: np.ndarray  # int64, shape (page tables,): the page that entry 0 of each would map
+    folio_flags: np.ndarray  # uint16, shape (pages,)
     lruvec: Lruvec
     lrugen: LruGen
-    folio_list: np.ndarray  # int32, shape (MIN_LRU_BATCH,): the folios isolated at the moment
-    nr_pages: int  # of each folio
+    folio_list: np.ndarray  # int64, shape (runs, 2): the folios isolated at the moment
+    ret_folios: np.ndarray  # int64, the same shape: those of them that stay
+    tlb_ubc: np.ndarray  # uint8, shape (3,): struct tlbflush_unmap_batch, what is still to flush
+    ledger: Ledger
 
 
 class Machine(NamedTuple):
@@ -147,4 +228,10 @@ class Machine(NamedTuple):
     lru_gen: bool  # the multi-generational LRU, or the classic one
     always_flushed: bool  # statistics are fresh at every node call
     defers_flush: bool  # arch_tlbbatch_should_defer() of every mm in this world
-    pmd_mapped: bool
+    anon: bool  # anonymous folios, or a file's
+    lazyfree: bool  # MADV_FREE'd ones
+    ignore_references: bool  # MADV_PAGEOUT asks for these folios, used or not
+    order: int  # of every folio, or -1 for a mixture
+    # Every VMA maps every folio whole, in one page table, with entries that differ in their young
+    # bits at most: neighbours that are alike can be walked as one.
+    regular: bool

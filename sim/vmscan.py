@@ -8,12 +8,33 @@ calls; nothing here knows what a call costs. With NUMBA_DISABLE_JIT=1 it runs as
 
 import numpy as np
 
-from sim.folio_list import shrink_folio_list
-from sim.jit import jit
+from sim.folio_list import (
+    add_run,
+    end_of_alike,
+    end_of_same_flags,
+    set_flags,
+    shrink_folio_list,
+)
+from sim.jit import jit, jit_rare
 from sim.lists import list_add, list_size, take_oldest
 from sim.mglru import DEF_PRIORITY, lru_gen_shrink_lruvec
-from sim.rmap import folio_referenced
-from sim.state import ACTIVE, ALL_FLAGS, NR_EXTENTS, WORKINGSET, Count
+from sim.pgtable import pmd_addr_end, pte_slot
+from sim.rmap import folio_mapcount, folio_order, folio_referenced
+from sim.state import (
+    ACTIVE,
+    ALL_FLAGS,
+    FLUSH_BATCHED,
+    HWPOISON,
+    MLOCKED,
+    NR_EXTENTS,
+    OLDEST,
+    PMD_LEAF,
+    PTE_CONT,
+    REFERENCED,
+    SWAPBACKED,
+    WORKINGSET,
+    Count,
+)
 
 # include/linux/swap.h, mm/vmscan.c, mm/internal.h
 SWAP_CLUSTER_MAX = 32
@@ -22,67 +43,115 @@ EAGAIN = 11
 
 
 @jit
-def isolate_lru_folios(nr_to_scan, lru, nr_pages, folio_list):
-    """Take whole folios from the oldest end until their pages reach nr_to_scan; return how many."""
-    want = (nr_to_scan + nr_pages - 1) // nr_pages
-    taken = 0
-    while lru.state[NR_EXTENTS] > 0 and taken < want:
-        folio, end = take_oldest(lru, want - taken, nr_pages)
-        for i in range(end - folio):
-            folio_list[taken + i] = folio + i
-        taken += end - folio
-    return taken
+def whole_folios(nr_to_scan, lru, memory, machine):
+    # How many pages the oldest folios have that it takes to reach nr_to_scan: an extent at most.
+    if machine.order >= 0:
+        mask = (1 << machine.order) - 1
+        return (nr_to_scan + mask) & ~mask
+    slot = lru.state[OLDEST]
+    first, end = np.int64(lru.extents[slot, 0]), np.int64(lru.extents[slot, 1])
+    folio = first
+    while folio < end and folio - first < nr_to_scan:
+        folio += 1 << folio_order(folio, memory)
+    return folio - first
 
 
 @jit
-def move_folios_to_lru(folio_list, nr, memory, counts):
+def isolate_lru_folios(nr_to_scan, lru, memory, machine):
+    """Take whole folios off the oldest end until their pages reach nr_to_scan.
+
+    Returns the pages taken, and the runs of them in memory.folio_list.
+    """
+    nr_taken = 0
+    nr_runs = 0
+    while lru.state[NR_EXTENTS] > 0 and nr_taken < nr_to_scan:
+        most = whole_folios(nr_to_scan - nr_taken, lru, memory, machine)
+        first, end = take_oldest(lru, most)
+        memory.folio_list[nr_runs, 0] = first
+        memory.folio_list[nr_runs, 1] = end
+        nr_taken += end - first
+        nr_runs += 1
+    return nr_taken, nr_runs
+
+
+@jit
+def folio_putback_lru(folio, end, memory, machine):
+    """Put folios with the same flags at the newest end of the list that these name."""
+    lruvec, flags = memory.lruvec, memory.folio_flags[folio]
+    if flags & MLOCKED:
+        list_add(lruvec.unevictable, folio, end)
+    elif machine.lazyfree and flags & SWAPBACKED:
+        list_add(lruvec.anon, folio, end)
+    elif flags & ACTIVE:
+        list_add(lruvec.active, folio, end)
+    else:
+        list_add(lruvec.inactive, folio, end)
+
+
+@jit
+def move_folios_to_lru(folios, nr_runs, memory, machine, counts):
     """Put isolated folios back at the newest end of the list that their flags name."""
-    lruvec, flags = memory.lruvec, memory.folio_flags
-    i = 0
-    while i < nr:
-        folio = folio_list[i]
-        active = flags[folio] & ACTIVE
-        end = folio
-        while i < nr and folio_list[i] == end and flags[end] & ACTIVE == active:
-            end += 1
-            i += 1
-        if active:
-            list_add(lruvec.active, folio, end, memory.nr_pages)
-        else:
-            list_add(lruvec.inactive, folio, end, memory.nr_pages)
+    locked = False
+    for run in range(nr_runs):
+        folio, last = folios[run, 0], folios[run, 1]
+        while folio < last:
+            end = end_of_same_flags(folio, last, memory, machine)
+            mlocked = memory.folio_flags[folio] & MLOCKED != 0
+            nr = (end - folio) >> folio_order(folio, memory)
+            # The lock is dropped to put an unevictable folio back.
+            counts[Count.FOLIO_LRUVEC_LOCK_IRQ] += (nr if mlocked else 1) - locked
+            locked = not mlocked
+            folio_putback_lru(folio, end, memory, machine)
+            folio = end
     counts[Count.MOVE_FOLIOS_TO_LRU] += 1
-    counts[Count.FOLIO_LRUVEC_LOCK_IRQ] += nr > 0
 
 
 @jit
 def shrink_inactive_list(nr_to_scan, memory, machine, counts):
     """Scan the oldest inactive folios; return the number of pages reclaimed."""
-    inactive, folio_list = memory.lruvec.inactive, memory.folio_list
-    nr_taken = isolate_lru_folios(nr_to_scan, inactive, memory.nr_pages, folio_list)
+    nr_taken, nr_runs = isolate_lru_folios(nr_to_scan, memory.lruvec.inactive, memory, machine)
     counts[Count.ISOLATE_LRU_FOLIOS] += 1
-    counts[Count.PGSCAN] += nr_taken * memory.nr_pages
+    counts[Count.PGSCAN] += nr_taken
     if nr_taken == 0:
         return 0
-    nr_reclaimed, nr_kept = shrink_folio_list(folio_list, nr_taken, memory, machine, counts)
-    move_folios_to_lru(folio_list, nr_kept, memory, counts)
-    counts[Count.PGSTEAL] += nr_reclaimed * memory.nr_pages
-    return nr_reclaimed * memory.nr_pages
+    nr_reclaimed, nr_kept = shrink_folio_list(nr_runs, memory, machine, counts)
+    move_folios_to_lru(memory.ret_folios, nr_kept, memory, machine, counts)
+    counts[Count.PGSTEAL] += nr_reclaimed
+    return nr_reclaimed
+
+
+@jit
+def deactivate(folio, end, memory, machine, counts):
+    # shrink_active_list() on folios that are alike, used or not: only executable mappings would
+    # make them stay.
+    nr_pages = 1 << folio_order(folio, memory)
+    if memory.folio_flags[folio] & MLOCKED:
+        return
+    nr = (end - folio) // nr_pages
+    if folio_mapcount(folio, memory, machine) > 0:
+        counts[Count.FOLIO_UNLOCK] += nr  # folio_referenced() locks what is mapped
+    folio_referenced(folio, nr, memory, machine, counts)
+    flags = memory.folio_flags[folio] & ALL_FLAGS
+    set_flags(folio, end, nr_pages, (flags & (ALL_FLAGS ^ ACTIVE)) | WORKINGSET, memory)
 
 
 @jit
 def shrink_active_list(nr_to_scan, memory, machine, counts):
-    """Deactivate the oldest active folios, used or not: only executable mappings would rotate."""
-    active, folio_list = memory.lruvec.active, memory.folio_list
-    nr_taken = isolate_lru_folios(nr_to_scan, active, memory.nr_pages, folio_list)
-    for i in range(nr_taken):
-        folio = folio_list[i]
-        folio_referenced(folio, memory, machine, counts)
-        memory.folio_flags[folio] = (memory.folio_flags[folio] & (ALL_FLAGS ^ ACTIVE)) | WORKINGSET
-    move_folios_to_lru(folio_list, 0, memory, counts)  # l_active
-    move_folios_to_lru(folio_list, nr_taken, memory, counts)  # l_inactive
+    """Deactivate the oldest active folios."""
+    nr_taken, nr_runs = isolate_lru_folios(nr_to_scan, memory.lruvec.active, memory, machine)
+    nr_kept = 0
+    for run in range(nr_runs):
+        folio, last = memory.folio_list[run, 0], memory.folio_list[run, 1]
+        while folio < last:
+            end = end_of_alike(folio, last, memory, machine)
+            deactivate(folio, end, memory, machine, counts)
+            nr_kept = add_run(memory.ret_folios, nr_kept, folio, end)
+            folio = end
+    move_folios_to_lru(memory.ret_folios, 0, memory, machine, counts)  # l_active
+    move_folios_to_lru(memory.ret_folios, nr_kept, memory, machine, counts)  # l_inactive
     counts[Count.ISOLATE_LRU_FOLIOS] += 1
     counts[Count.SHRINK_ACTIVE_LIST] += 1
-    counts[Count.PGREFILL] += nr_taken * memory.nr_pages
+    counts[Count.PGREFILL] += nr_taken
 
 
 @jit
@@ -133,7 +202,7 @@ def prepare_scan_control(force_deactivate, memory, machine, node_call):
     return force_deactivate or inactive_is_low(lruvec, machine.arch.page_shift)
 
 
-@jit
+@jit_rare
 def do_try_to_free_pages(nr_to_reclaim, memory, machine, counts):
     """Scan at rising priority until enough is reclaimed; return the pages reclaimed.
 
@@ -177,12 +246,24 @@ def do_try_to_free_pages(nr_to_reclaim, memory, machine, counts):
             return 0
 
 
-@jit
+@jit_rare
+def lru_add_drain_all(memory, counts):
+    """Put the folios that wait in another CPU's batch on their list. mm/swap.c."""
+    batch = memory.lruvec.lru_add_batch
+    counts[Count.LRU_ADD_DRAIN_ALL] += 1
+    if batch[0] < batch[1]:
+        list_add(memory.lruvec.inactive, batch[0], batch[1])
+        batch[0] = batch[1]
+
+
+@jit_rare
 def user_proactive_reclaim(nr_to_reclaim, memory, machine, counts):
     """Serve one write to memory.reclaim of that many pages; return 0 or -EAGAIN."""
     nr_reclaimed = 0
     nr_retries = MAX_RECLAIM_RETRIES
     while nr_reclaimed < nr_to_reclaim:
+        if nr_retries == 0:
+            lru_add_drain_all(memory, counts)
         batch_size = max((nr_to_reclaim - nr_reclaimed) // 4, SWAP_CLUSTER_MAX)
         reclaimed = do_try_to_free_pages(batch_size, memory, machine, counts)
         counts[Count.TRY_TO_FREE_MEM_CGROUP_PAGES] += 1
@@ -191,4 +272,59 @@ def user_proactive_reclaim(nr_to_reclaim, memory, machine, counts):
                 return -EAGAIN
             nr_retries -= 1
         nr_reclaimed += reclaimed
+    return 0
+
+
+@jit
+def reclaim_folio_list(nr_runs, memory, machine, counts):
+    """Reclaim the folios of memory.folio_list, put the others back; return the pages reclaimed."""
+    nr_reclaimed, nr_kept = shrink_folio_list(nr_runs, memory, machine, counts)
+    for run in range(nr_kept):
+        folio, last = memory.ret_folios[run, 0], memory.ret_folios[run, 1]
+        while folio < last:
+            end = end_of_same_flags(folio, last, memory, machine)
+            folio_putback_lru(folio, end, memory, machine)
+            folio = end
+    return nr_reclaimed
+
+
+@jit_rare
+def read_page_table(page, end, memory, machine, counts):
+    # What madvise_cold_or_pageout_pte_range() does to find the folios of one page table.
+    slot = pte_slot(0, page, memory, machine)
+    if memory.ptes[slot] & PMD_LEAF:
+        return
+    if memory.tlb_ubc[FLUSH_BATCHED] and not machine.arch.defers_flush_always:
+        counts[Count.FLUSH_TLB_MM_RANGE] += 1  # flush_tlb_batched_pending()
+        counts[Count.OTHER_FLUSHES] += 1
+    memory.tlb_ubc[FLUSH_BATCHED] = 0
+    block = machine.arch.cont_ptes
+    for i in range(slot, slot + end - page, block if block > 1 else end - page):
+        counts[Count.CONTPTE_PTEP_GET] += memory.ptes[i] & PTE_CONT != 0
+
+
+@jit_rare
+def madvise_pageout(nr_pages, memory, machine, counts):
+    """Serve MADV_PAGEOUT of the first pages of the only mapping, used or not; return 0.
+
+    Each page table's folios make a list: madvise_cold_or_pageout_pte_range(), mm/madvise.c.
+    """
+    inactive = memory.lruvec.inactive
+    page = 0
+    while page < nr_pages:
+        end = pmd_addr_end(0, page, nr_pages, memory, machine)
+        read_page_table(page, end, memory, machine, counts)
+        nr_taken, nr_runs = isolate_lru_folios(end - page, inactive, memory, machine)
+        for run in range(nr_runs):
+            folio, last = memory.folio_list[run, 0], memory.folio_list[run, 1]
+            while folio < last:
+                nr = 1 << folio_order(folio, memory)
+                memory.folio_flags[folio] &= 0xFFFF ^ REFERENCED  # folio_clear_referenced()
+                # As the tracepoint has it; /proc/vmstat counts no page of this request.
+                counts[Count.PGSCAN] += 0 if memory.folio_flags[folio] & HWPOISON else nr
+                folio += nr
+        counts[Count.RECLAIM_PAGES] += 1
+        if nr_runs > 0:
+            counts[Count.PGSTEAL] += reclaim_folio_list(nr_runs, memory, machine, counts)
+        page = max(end, page + nr_taken)
     return 0

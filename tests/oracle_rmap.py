@@ -1,278 +1,359 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The oracle's page tables and reverse mapping, one entry at a time; see oracle.py."""
+"""The oracle's reverse mapping, mm/rmap.c: who has used a folio, and its mappings' removal."""
 
-from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
-PMD_ORDER = 9
-CONT_PTES = 16  # arm64, 4 KiB pages
-PROFILED_CHARS = 30  # of a function's name
-
-BATCHES_REFERENCES = {"base": False, "references": True, "unmap": True, "unmap-only": False}
-BATCHES_UNMAP = {"base": False, "references": False, "unmap": True, "unmap-only": True}
+from oracle_memory import Entry
+from oracle_walk import PageVmaMappedWalk
 
 
-@dataclass(eq=False)
-class Entry:
-    """A present page-table entry: of one page, or a PMD leaf."""
+@dataclass
+class Ttu:
+    """enum ttu_flags"""
 
-    young: bool
-    cont: bool = False
-
-
-@dataclass(eq=False)
-class AddressSpace:
-    """The page table of one process, by page number in the file; PMD leaves by their first page."""
-
-    ptes: dict[int, Entry] = field(default_factory=dict)
-    pmds: dict[int, Entry] = field(default_factory=dict)
-
-
-@dataclass(eq=False)
-class Folio:
-    first: int
-    nr_pages: int
-    mapcounts: list[int]  # of each page; of a PMD-mapped folio, one for all
-    refs: int
-    referenced: bool
-    active: bool = False
-    workingset: bool = False
-
-    @property
-    def end(self) -> int:
-        return self.first + self.nr_pages
-
-
-class PageVmaMappedWalk:
-    """The cursor that rmap moves over the entries of one folio in one address space."""
-
-    def __init__(self, rmap, space, folio, locked):
-        self.rmap, self.space, self.folio, self.locked = rmap, space, folio, locked
-        self.page = None
-        self.at_pmd = False
-
-    def restart(self):
-        self.page, self.at_pmd = None, False
-
-    def find(self) -> bool:
-        self.rmap.hit("page_vma_mapped_walk")
-        if self.at_pmd:
-            return False  # nothing follows a PMD leaf
-        if self.folio.first in self.space.pmds:
-            self.at_pmd = True
-            return True
-        return self._first_pte() if self.page is None else self._next_pte()
-
-    def _first_pte(self):
-        self.page = self.folio.first
-        pte = self.space.ptes.get(self.page)
-        if pte is None:
-            return False
-        if not self.locked and pte.cont:
-            self.rmap.hit("contpte_ptep_get_lockless")
-        self.rmap.ptep_get(self.space, self.page)  # check_pte()
-        return True
-
-    def _next_pte(self):
-        while True:
-            self.page += 1
-            if self.page >= self.folio.end:
-                return False
-            if self.rmap.ptep_get(self.space, self.page) is not None:
-                break
-        self.rmap.ptep_get(self.space, self.page)  # check_pte()
-        return True
+    sync: bool
+    batch_flush: bool = False
+    split_huge_pmd: bool = False
+    ignore_mlock: bool = False
+    hwpoison: bool = False
 
 
 class Rmap:
-    """The address spaces of a world, and the counters that each call goes into."""
+    """The mappings of a world."""
 
-    def __init__(self, world, arch, kernel):
-        self.arm64 = arch == "arm64"
-        self.batches_references = BATCHES_REFERENCES[kernel]
-        self.batches_unmap = BATCHES_UNMAP[kernel]
-        self.cpus = world.cpus
-        self.spaces = [AddressSpace() for _ in range(world.mapped_by)]
-        self.tlb_pending = False
-        self.hits = Counter()
+    def __init__(self, objects, tables, defers_flush):
+        self.tables, self.kernel, self.arch = tables, tables.kernel, tables.arch
+        self.hits, self.hit = tables.hits, tables.hit
+        self.vmas = objects.vmas
+        self.defers_flush = defers_flush
+        self.flush_required = self.flush_writable = False
+        self.x86 = not self.arch.range_helpers
 
-    def hit(self, function):
-        self.hits[function[:PROFILED_CHARS]] += 1
-
-    def read_and_map(self, first, nr_pages, world):
-        pmd = world.order == PMD_ORDER
-        cont = self.arm64 and nr_pages >= CONT_PTES
-        for space in self.spaces:
-            if pmd:
-                space.pmds[first] = Entry(young=True)
+    def rmap_walk(self, folio, rmap_one, done=None):
+        self.hit("rmap_walk")
+        self.hit("rmap_walk_anon" if folio.anon else "__rmap_walk_file")
+        for vma in self.vmas:
+            if vma.end <= folio.first or vma.start >= folio.end:
                 continue
-            for page in range(first, first + nr_pages):
-                space.ptes[page] = Entry(young=True, cont=cont)
-        mappings = 1 if pmd else nr_pages
-        return Folio(
-            first,
-            nr_pages,
-            mapcounts=[world.mapped_by] * mappings,
-            refs=nr_pages + mappings * world.mapped_by,  # the page cache, the mappings
-            referenced=world.access == "pread",
+            if not rmap_one(folio, vma):
+                return
+            if done is not None and done(folio):
+                return
+
+    def folio_not_mapped(self, folio):
+        self.hit("folio_not_mapped")
+        return folio.mapcount == 0
+
+    def folio_referenced(self, folio, is_locked):
+        """Returns how many VMAs have used the folio, and whether one of them is VM_LOCKED."""
+        self.hit("folio_referenced")
+        self.nr_referenced, self.found_locked = 0, False
+        self.mappings_left = folio.mapcount
+        if folio.mapcount == 0:
+            return 0, False
+        self.rmap_walk(folio, self.folio_referenced_one)
+        if not is_locked:
+            self.hit("folio_unlock")
+        return self.nr_referenced, self.found_locked
+
+    def folio_referenced_one(self, folio, vma):
+        self.hit("invalid_folio_referenced_vma")
+        self.hit("folio_referenced_one")
+        walk = PageVmaMappedWalk(self.tables, vma, folio, sync=False)
+        nr_ptes, referenced = 0, False
+        while walk.find():
+            if vma.locked:
+                nr_ptes += 1
+                self.mappings_left -= 1
+                if (not walk.at_leaf and nr_ptes != folio.nr_pages) or walk.crossed_table:
+                    continue
+                self.mlock_folio(folio)
+                self.found_locked = True
+                return False
+            nr = 1
+            if walk.at_leaf:
+                referenced |= self.tables.pmdp_clear_flush_young(vma.table(walk.page))
+            else:
+                nr = self.reference_batch(folio, vma, walk)
+                referenced |= self.tables.clear_flush_young(walk.place, nr)
+            nr_ptes += nr
+            self.mappings_left -= nr
+            if nr_ptes == folio.nr_pages:
+                break
+            if not walk.at_leaf:
+                walk.skip(nr)
+        self.nr_referenced += referenced
+        return self.mappings_left != 0
+
+    def reference_batch(self, folio, vma, walk):
+        if not self.kernel.batched_references or not folio.large:
+            return 1
+        entry = self.tables.ptep_get(walk.place)
+        self.hit("folio_pte_batch")
+        end = min(vma.end_of_table(walk.page), vma.end)
+        max_nr = min(end - walk.page, folio.end - entry.page)
+        return self.tables.batch(walk.place, entry, max_nr)
+
+    def mlock_folio(self, folio):
+        self.hit("mlock_folio")
+        folio.mlocked = True
+
+    def try_to_unmap(self, folio, ttu):
+        self.hit("try_to_unmap")
+        self.rmap_walk(
+            folio, lambda folio, vma: self.try_to_unmap_one(folio, vma, ttu), self.folio_not_mapped
         )
 
-    def ptep_get(self, space, page):
-        pte = space.ptes.get(page)
-        if pte is not None and pte.cont:
-            self.hit("contpte_ptep_get")
-        return pte
-
-    def test_and_clear_young(self, space, first, end):
-        young = False
-        for page in range(first, end):
-            self.hit("young_pte_ops")
-            young |= space.ptes[page].young
-            space.ptes[page].young = False
-        return young
-
-    def clear_flush_young(self, space, first, end):
-        if not self.arm64:
-            young = False
-            for page in range(first, end):
-                self.hit("ptep_clear_flush_young")
-                young |= self.test_and_clear_young(space, page, page + 1)
-            return young
-        if end - first > 1 or space.ptes[first].cont:
-            self.hit("contpte_clear_flush_young_ptes")
-            self.hit("contpte_test_and_clear_young_ptes")
-        while space.ptes[first].cont and first % CONT_PTES:
-            first -= 1
-        while space.ptes[end - 1].cont and end % CONT_PTES:
-            end += 1
-        young = self.test_and_clear_young(space, first, end)
-        if young:
-            self.hit("young_tlbi")
-        return young
-
-    def pte_batch(self, space, folio, page):
-        # The caller has read the entry of `page`; hints let the scan step over contpte blocks.
-        hint = CONT_PTES if space.ptes[page].cont else 1
-        end = page + hint
-        while end < folio.end and self.ptep_get(space, end) is not None:
-            end += CONT_PTES if space.ptes[end].cont else 1
-        return end
-
-    def get_and_clear(self, space, first, end):
-        if self.arm64 and end - first > 1:
-            self.hit("contpte_get_and_clear_full_ptes")
-            self.hit("contpte_try_unfold_partial")
-            if first % CONT_PTES and space.ptes[first].cont:
-                self.unfold(space, first)
-            if end % CONT_PTES and space.ptes[end - 1].cont:
-                self.unfold(space, end - 1)
-        elif space.ptes[first].cont:
-            self.unfold(space, first)
-        for page in range(first, end):
-            del space.ptes[page]
-
-    def unfold(self, space, page):
-        self.hit("__contpte_try_unfold")
-        self.hit("contpte_convert")
-        start = page - page % CONT_PTES
-        for neighbour in range(start, start + CONT_PTES):
-            space.ptes[neighbour].cont = False
-
-    def folio_referenced(self, folio):
-        self.hit("folio_referenced")
-        self.hit("rmap_walk")
-        self.hit("__rmap_walk_file")
-        return sum(self.folio_referenced_one(folio, space) for space in self.spaces)
-
-    def folio_referenced_one(self, folio, space):
-        self.hit("folio_referenced_one")
-        self.hit("invalid_folio_referenced_vma")
-        walk = PageVmaMappedWalk(self, space, folio, locked=False)
-        young, seen = False, 0
-        while walk.find():
-            if walk.at_pmd:
-                young |= self.pmdp_clear_flush_young(space, folio)
-                seen += 1
-            else:
-                end = walk.page + 1
-                if self.batches_references and folio.nr_pages > 1:
-                    self.ptep_get(space, walk.page)
-                    self.hit("folio_pte_batch")
-                    end = self.pte_batch(space, folio, walk.page)
-                young |= self.clear_flush_young(space, walk.page, end)
-                seen += end - walk.page
-                walk.page = end - 1
-            if seen == folio.nr_pages:
-                break
-        return young
-
-    def pmdp_clear_flush_young(self, space, folio):
-        self.hit("pmdp_clear_flush_young")
-        pmd = space.pmds[folio.first]
-        young, pmd.young = pmd.young, False
-        if young and not self.arm64:
-            self.hit("flush_tlb_mm_range")
-        return young
-
-    def try_to_unmap(self, folio):
-        self.hit("try_to_unmap")
-        self.hit("rmap_walk")
-        self.hit("__rmap_walk_file")
-        for space in self.spaces:
-            self.try_to_unmap_one(folio, space)
-            self.hit("folio_not_mapped")
-            if not any(folio.mapcounts):
-                break
-
-    def try_to_unmap_one(self, folio, space):
+    def try_to_unmap_one(self, folio, vma, ttu):
         self.hit("try_to_unmap_one")
-        walk = PageVmaMappedWalk(self, space, folio, locked=folio.nr_pages > 1)
+        walk = PageVmaMappedWalk(self.tables, vma, folio, sync=ttu.sync)
+        nr_ptes, unmapped, split = 0, True, ttu.split_huge_pmd
         while walk.find():
-            if walk.at_pmd:
-                self.zap_pmd(folio, space)
+            if vma.locked and not ttu.ignore_mlock:
+                nr_ptes += 1
+                unmapped = False
+                if not walk.at_leaf and nr_ptes != folio.nr_pages:
+                    continue
+                if not walk.crossed_table:
+                    self.mlock_folio(folio)
+                break
+            if walk.at_leaf:
+                if folio.lazyfree:
+                    discarded = self.discard_leaf(folio, vma)
+                    if discarded or self.kernel.retains_dirty_pmd:
+                        return discarded
+                assert split
+                split = False
+                self.split_huge_pmd(folio, vma)
                 walk.restart()
                 continue
-            self.ptep_get(space, walk.page)
-            first, end = walk.page, walk.page + 1
-            if self.batches_unmap and folio.nr_pages > 1:
-                end = self.pte_batch(space, folio, first)
-            self.get_and_clear(space, first, end)
-            self.flush_or_defer()
-            self.remove_rmap("folio_remove_rmap_ptes", folio, range(first, end))
-            if end - first == folio.nr_pages:
+            nr = self.unmap_ptes(folio, vma, walk, ttu)
+            if nr == 0:
+                return False
+            if nr == folio.nr_pages:
                 break
-            walk.page = end - 1
+            # `continue`, as the batch's other entries are none now
+        return unmapped
 
-    def zap_pmd(self, folio, space):
-        del space.pmds[folio.first]
-        if not self.arm64:
-            self.hit("flush_tlb_mm_range")
-        self.remove_rmap("folio_remove_rmap_pmd", folio, [folio.first])
+    def batches_unmap(self, folio):
+        if not folio.anon:
+            return self.kernel.batched_unmap
+        return self.kernel.batched_lazyfree if folio.lazyfree else self.kernel.batched_anon
 
-    def remove_rmap(self, function, folio, pages):
-        self.hit(function)
-        self.hit("mm_trace_rss_stat")
-        unmapped = False
-        for page in pages:
-            folio.mapcounts[page - folio.first] -= 1
-            unmapped |= folio.mapcounts[page - folio.first] == 0
-            folio.refs -= 1
-        if unmapped:
-            self.hit("lruvec_stat_mod_folio")  # NR_FILE_MAPPED
+    def unmap_batch(self, folio, vma, walk, ttu, entry):
+        """folio_unmap_pte_batch(), or can_batch_unmap_folio_ptes() of v6.15"""
+        kernel = self.kernel
+        if ttu.hwpoison or not folio.large:
+            return 1
+        if kernel.whole_folios_only and kernel.batched_lazyfree:
+            self.tables.ptep_get(walk.place)
+        if not self.batches_unmap(folio) or (vma.uffd_wp and kernel.refuses_uffd_wp):
+            return 1
+        if kernel.whole_folios_only and entry.page != folio.first:
+            return 1
+        max_nr = folio.end - entry.page
+        if kernel.stops_at_page_table:
+            max_nr = min(max_nr, vma.end_of_table(walk.page) - walk.page, vma.end - walk.page)
+        respect = ["write"] * kernel.respects_write + ["soft_dirty"] * kernel.respects_soft_dirty
+        nr = self.tables.batch(walk.place, entry, max_nr, respect)
+        if kernel.whole_folios_only and nr != folio.nr_pages:
+            return 1
+        if folio.anon and not folio.lazyfree:
+            exclusive = folio.exclusive[entry.page - folio.first]
+            if not exclusive or folio.mapcount != nr:
+                return 1
+        return nr
 
-    def flush_or_defer(self):
-        if self.arm64:
-            self.hit("set_tlb_ubc_flush_pending")
-            self.tlb_pending = True
-        elif self.cpus > 1:
-            self.hit("set_tlb_ubc_flush_pending.constprop.0")
-            self.tlb_pending = True
+    def unmap_ptes(self, folio, vma, walk, ttu):
+        """Returns the number of entries removed, or 0 if the walk is to be aborted."""
+        tables, place = self.tables, walk.place
+        entry = tables.ptep_get(place)
+        first = entry.page - folio.first
+        exclusive = folio.anon and folio.exclusive[first]
+        nr = self.unmap_batch(folio, vma, walk, ttu, entry)
+        entry = tables.get_and_clear(place, nr)
+        self.flush_or_defer(vma, entry, ttu)
+        if entry.dirty:
+            self.folio_mark_dirty(folio)
+        if not folio.anon and vma.uffd_wp and entry.uffd_wp:
+            self.hit("pte_markers")
+            tables.ptes[place] = Entry("marker", entry.page, uffd_wp=True)
+        if folio.hwpoison and ttu.hwpoison:
+            self.add_mm_counter(vma.mm, "rss", -1)
+            tables.ptes[place] = Entry("swap", entry.page)
+        elif not folio.anon:
+            self.add_mm_counter(vma.mm, "rss", -nr)
+        elif folio.lazyfree:
+            if folio.dirty or folio.refs != 1 + folio.mapcount:
+                self.hit("set_ptes")
+                tables.set_ptes(place, entry, nr)
+                # What was before a lone entry in its block has gone, or never was.
+                assert nr > 1 or not tables.completes_block(place, folio)
+                folio.swapbacked = folio.dirty or self.kernel.pinned_is_swapbacked
+                return 0
+            self.add_mm_counter(vma.mm, "rss", -nr)
         else:
+            assert folio.swapcache
+            self.swap_out(folio, vma, place, entry, nr, exclusive)
+        self.hits["ptes_cleared"] += nr
+        self.folio_remove_rmap_ptes(folio, first, nr)
+        folio.refs -= nr
+        self.hits["references_put"] += nr
+        return nr
+
+    def swap_out(self, folio, vma, place, entry, nr, exclusive):
+        first = entry.page - folio.first
+        self.hit("folio_dup_swap")
+        for number in range(nr):
+            folio.swap_map[first + number] += 1
+            if exclusive:
+                folio.exclusive[first + number] = False
+            bits = {"soft_dirty": entry.soft_dirty, "uffd_wp": entry.uffd_wp}
+            self.tables.ptes[place + number] = Entry("swap", entry.page + number, **bits)
+            self.hit("swap_ptes")
+        self.add_mm_counter(vma.mm, "rss", -nr)
+        self.add_mm_counter(vma.mm, "swapents", nr)
+
+    def add_mm_counter(self, mm, counter, nr):
+        setattr(mm, counter, getattr(mm, counter) + nr)
+        self.hit("mm_trace_rss_stat")
+
+    def folio_mark_dirty(self, folio):
+        self.hit("folio_mark_dirty")
+        if not folio.anon or folio.swapcache:
+            folio.reclaim = False
+        if not folio.anon and not folio.dirty:
+            self.hit("lruvec_stat_mod_folio")  # NR_FILE_DIRTY
+        folio.dirty = True
+
+    def flush_or_defer(self, vma, entry, ttu):
+        if ttu.batch_flush and self.defers_flush:
+            self.hit("set_tlb_ubc_flush_pending" + ".constprop.0" * self.x86)
+            self.flush_required = True
+            self.flush_writable |= entry.dirty
+            vma.mm.flushes_pending = True
+        elif self.x86:
             self.hit("flush_tlb_mm_range")
 
     def try_to_unmap_flush(self):
         self.hit("try_to_unmap_flush")
-        if self.tlb_pending and not self.arm64:
+        if self.flush_required and self.x86:
             self.hit("arch_tlbbatch_flush")
             self.hit("native_flush_tlb_multi")
-        self.tlb_pending = False
+        self.flush_required = self.flush_writable = False
+
+    def try_to_unmap_flush_dirty(self):
+        if self.flush_writable:
+            self.try_to_unmap_flush()
+
+    def flush_tlb_batched_pending(self, mm):
+        if mm.flushes_pending and self.x86:
+            self.hit("flush_tlb_mm_range")
+        mm.flushes_pending = False
+
+    def folio_remove_rmap_ptes(self, folio, first, nr):
+        self.hit("folio_remove_rmap_ptes")
+        nr_unmapped = 0
+        for number in range(first, first + nr):
+            folio.mapcounts[number] -= 1
+            assert folio.mapcounts[number] >= 0
+            nr_unmapped += folio.mapcounts[number] == 0
+        if folio.entire_mapcount:
+            nr_unmapped = 0
+        if folio.large and nr_unmapped and folio.nr_pages_mapped:
+            self.folio_is_partially_mapped(folio)
+        if nr_unmapped:
+            self.mod_mapped_stat()
+
+    def folio_remove_rmap_pmd(self, folio):
+        self.hit("folio_remove_rmap_pmd")
+        folio.entire_mapcount -= 1
+        if folio.entire_mapcount:
+            return
+        nr_unmapped = folio.nr_pages - folio.nr_pages_mapped
+        if 0 < nr_unmapped < folio.nr_pages:
+            self.folio_is_partially_mapped(folio)
+        if nr_unmapped:
+            self.mod_mapped_stat()
+        if folio.anon:
+            self.mod_mapped_stat()  # NR_ANON_THPS
+
+    def mod_mapped_stat(self):
+        self.hit("mapped_stat_updates")
+        self.hit("lruvec_stat_mod_folio")
+
+    def folio_is_partially_mapped(self, folio):
+        if folio.anon and not folio.partially_mapped:
+            self.hit("deferred_split_folio")
+            folio.partially_mapped = folio.order > 1 and not folio.swapcache
+
+    def discard_leaf(self, folio, vma):
+        """__discard_anon_folio_pmd_locked()"""
+        place = vma.table(folio.first)
+        dirty = folio.dirty or self.tables.leaves[place].dirty
+        if dirty:
+            if self.kernel.retains_dirty_pmd:
+                folio.dirty = folio.swapbacked = True
+            return False
+        leaf = self.tables.pmdp_huge_clear_flush(place)
+        if folio.refs != folio.mapcount + 1:
+            self.tables.leaves[place] = leaf
+            return False
+        self.folio_remove_rmap_pmd(folio)
+        self.hits["ptes_cleared"] += folio.nr_pages
+        self.add_mm_counter(vma.mm, "rss", -folio.nr_pages)
+        folio.refs -= 1
+        self.hits["references_put"] += 1
+        return True
+
+    def split_huge_pmd(self, folio, vma):
+        """__split_huge_pmd_locked(), which zaps the leaf of a file"""
+        place = vma.table(folio.first)
+        leaf = self.tables.pmdp_huge_clear_flush(place)
+        if not folio.anon:
+            if leaf.dirty and not folio.dirty:
+                self.folio_mark_dirty(folio)
+            folio.referenced |= leaf.young
+            self.folio_remove_rmap_pmd(folio)
+            self.hits["ptes_cleared"] += folio.nr_pages
+            self.add_mm_counter(vma.mm, "rss", -folio.nr_pages)
+            folio.refs -= 1
+            self.hits["references_put"] += 1
+            return
+        folio.dirty |= leaf.dirty
+        folio.refs += folio.nr_pages - 1
+        folio.mapcounts = [count + 1 for count in folio.mapcounts]
+        entry = self.tables.mkdirty(leaf) if leaf.dirty else leaf
+        self.tables.set_ptes(place, entry, folio.nr_pages)
+        self.folio_remove_rmap_pmd(folio)
+
+    def unmap_poisoned_folio(self, folio):
+        """mm/memory-failure.c"""
+        self.hit("unmap_poisoned_folio")
+        ttu = Ttu(sync=True, ignore_mlock=True, hwpoison=not folio.swapcache)
+        if not folio.anon and not folio.dirty:
+            if self.folio_mkclean(folio):
+                folio.dirty = True
+            else:
+                ttu.hwpoison = False
+        self.try_to_unmap(folio, ttu)
+
+    def folio_mkclean(self, folio):
+        self.nr_cleaned = 0
+        if folio.mapcount:
+            self.rmap_walk(folio, self.page_mkclean_one)
+        return self.nr_cleaned
+
+    def page_mkclean_one(self, folio, vma):
+        walk = PageVmaMappedWalk(self.tables, vma, folio, sync=True)
+        while walk.find():
+            entry = self.tables.ptep_get(walk.place)
+            if not entry.dirty and not entry.write:
+                continue
+            entry = self.tables.get_and_clear(walk.place, 1)
+            if self.x86:
+                self.hit("flush_tlb_mm_range")  # ptep_clear_flush()
+            clean = replace(entry, dirty=False, write=False)
+            self.tables.set_ptes(walk.place, clean, 1)
+            self.nr_cleaned += 1
+        return True

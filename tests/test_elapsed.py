@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from analysis import elapsed, fit, measurements
-from sim import KERNELS, World, reclaim
+from sim import FILE_SERIES, World, reclaim
 
 SECONDS = {"base": 1.518, "references": 1.018, "unmap": 0.249}
 HOST_ORDERS = {"file": (0, 1, 2, 4, 5, 7, 8), "lazyfree": (0, 2, 4, 5, 7, 8)}
@@ -85,7 +85,7 @@ def test_scenarios_differ_in_name():
 @pytest.mark.parametrize("order", range(1, 9))
 def test_every_scenario_takes_time_and_a_batch_never_adds_any_to_unmapping(arch, order):
     for scenario in elapsed.scenarios(arch):
-        seconds = {kernel: scenario.seconds(kernel, order) for kernel in KERNELS}
+        seconds = {kernel: scenario.seconds(kernel, order) for kernel in FILE_SERIES}
         assert all((taken > 0).all() for taken in seconds.values())
         assert seconds["unmap"][0] < seconds["references"][0]
         assert seconds["unmap-only"][0] < seconds["base"][0]
@@ -171,7 +171,7 @@ def test_without_reference_checks_x86_64_takes_what_the_host_took():
 
 
 def test_request_instructions_are_the_sum_of_their_parts():
-    for kernel in KERNELS:
+    for kernel in FILE_SERIES:
         whole = elapsed.request_instructions(fit.fit("arm64"), kernel, 4)
         check = elapsed.request_instructions(fit.fit("arm64"), kernel, 4, elapsed.CHECK)
         other = elapsed.request_instructions(fit.fit("arm64"), kernel, 4, ~elapsed.CHECK)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from analysis.groups import GROUPS, NAMES, group_counts
-from sim import ARCHES, KERNELS, World, reclaim
+from sim import FILE_SERIES, KERNELS, MEASURED_ARCHES, World, reclaim
 
 MIB = 1 << 20
 PARTS = np.array([group.part for group in GROUPS])
@@ -26,7 +26,7 @@ def test_groups_are_named_once_and_belong_to_a_part():
     assert set(PARTS) == {"check", "unmap", "rest"}
 
 
-@pytest.mark.parametrize("arch", ARCHES)
+@pytest.mark.parametrize("arch", MEASURED_ARCHES)
 @pytest.mark.parametrize("order", range(9))
 def test_each_batch_changes_the_counts_of_its_own_part_alone(arch, order):
     base, references, unmap = (
@@ -38,8 +38,8 @@ def test_each_batch_changes_the_counts_of_its_own_part_alone(arch, order):
     assert set(PARTS[(references != unmap) & own]) == ({"unmap"} if order else set())
 
 
-@pytest.mark.parametrize("arch", ARCHES)
-@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("arch", MEASURED_ARCHES)
+@pytest.mark.parametrize("kernel", FILE_SERIES)
 @pytest.mark.parametrize("order", [0, 1, 3, 4, 5, 6, 8])
 def test_every_page_and_folio_is_charged_once(arch, kernel, order):
     seen = events(arch, kernel, order)
@@ -93,7 +93,7 @@ def test_contpte_blocks_unfold_where_their_ptes_go_one_by_one(arch, order, kerne
     assert counts(arch, kernel, order)["__contpte_try_unfold"] == blocks * folios
 
 
-@pytest.mark.parametrize("arch", ARCHES)
+@pytest.mark.parametrize("arch", MEASURED_ARCHES)
 def test_a_second_mapping_process_doubles_what_is_done_per_mapping(arch):
     one, two = (
         dict(zip(NAMES, group_counts(events(arch, "unmap", 4, mapped_by=p)), strict=True))
@@ -103,7 +103,7 @@ def test_a_second_mapping_process_doubles_what_is_done_per_mapping(arch):
     assert two["xas_store"] == one["xas_store"]
 
 
-@pytest.mark.parametrize("arch", ARCHES)
+@pytest.mark.parametrize("arch", MEASURED_ARCHES)
 def test_a_pmd_mapped_folio_is_refused(arch):
     with pytest.raises(ValueError, match="order 9 is PMD-mapped"):
         group_counts(events(arch, "unmap", 9))

@@ -42,8 +42,8 @@ def test_an_edit_of_an_imported_module_is_compiled(copy):
     assert Path(folder).is_relative_to(copy / "sim" / "__pycache__")
     assert any(Path(folder).rglob("*.nbi"))
     source = copy / "sim" / "rmap.py"
-    counted = "counts[Count.FOLIO_PTE_BATCH] += 1"
-    source.write_text(source.read_text().replace(counted, counted.replace("1", "2")))
+    counted = "counts[Count.FOLIO_PTE_BATCH] += nr"
+    source.write_text(source.read_text().replace(counted, counted.replace("nr", "2 * nr")))
     edited_folder, edited = walked(copy, copy)
     assert edited_folder != folder
     assert edited == 2 * batches

@@ -9,7 +9,7 @@ import pytest
 
 from analysis import measurements
 from analysis.measurements import CELL, MeasurementError
-from sim import KERNELS
+from sim import FILE_SERIES
 
 FACTS = {"sha256", "what", "how", "where", "kernel", "n"}
 FILES = sorted(measurements.manifest())
@@ -140,7 +140,7 @@ def test_every_run_shipped_belongs_to_one_cell():
 @pytest.mark.parametrize("order", [0, 1, 2, 4, 5, 7, 8, 9])
 def test_the_plain_world_was_run_once_a_kernel(arch, order):
     cells = measurements.plain_cells(arch, order)
-    assert sorted(cells.index) == sorted(KERNELS)
+    assert sorted(cells.index) == sorted(FILE_SERIES)
     alike = {"arch": arch, "order": order, "lru": "classic", "stats_worker": "off"}
     alike |= {"cpus": 1, "mapped_by": 1, "map_bytes": 256 << 20, "reclaim_bytes": 214_748_364}
     for column, value in alike.items():

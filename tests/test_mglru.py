@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sim
-from sim.reclaim import lay_out, walk
+from sim.layout import lay_out
+from sim.reclaim import walk
 from sim.state import NR_PAGES, PTE_PRESENT, Count
 
 pytestmark = pytest.mark.core
@@ -59,8 +60,8 @@ def test_a_page_alone_in_its_mapping_has_no_window():
     order=st.integers(0, 9),
     folios=st.integers(1, 40),
     share=st.floats(0.01, 1.5),
-    arch=st.sampled_from(sorted(sim.ARCHES)),
-    kernel=st.sampled_from(sorted(sim.KERNELS)),
+    arch=st.sampled_from(sim.MEASURED_ARCHES),
+    kernel=st.sampled_from(sim.FILE_SERIES),
     access=st.sampled_from(sim.ACCESSES),
 )
 @settings(max_examples=60, deadline=None)
@@ -71,18 +72,18 @@ def test_folios_are_freed_once_or_stay_on_one_list(order, folios, share, arch, k
         map_bytes=folios * PAGE << order, reclaim_bytes=request * PAGE, order=order, access=access
     )
     memory = lay_out(world, sim.ARCHES[arch], "mglru")
-    counts, result = walk(world, memory, arch, kernel, "mglru")
+    counts, result = walk(world, memory, arch, sim.KERNELS[kernel], "mglru")
     listed = int(memory.lrugen.lists[:, NR_PAGES].sum())
     assert listed + counts[Count.PGSTEAL] == folios << order
-    slots = memory.ptes[0, :: 1 << order] & PTE_PRESENT
+    slots = memory.ptes[:: 1 << order] & PTE_PRESENT
     assert np.count_nonzero(slots) << order == listed
     assert (result == 0) == (counts[Count.PGSTEAL] >= request)
 
 
 @pytest.mark.parametrize("order", [0, 9])
-@pytest.mark.parametrize("arch", sim.ARCHES)
+@pytest.mark.parametrize("arch", sim.MEASURED_ARCHES)
 def test_what_has_no_batch_to_make_feels_no_batching(order, arch):
     found = {
-        kernel: events(6, 512, order=order, arch=arch, kernel=kernel) for kernel in sim.KERNELS
+        kernel: events(6, 512, order=order, arch=arch, kernel=kernel) for kernel in sim.FILE_SERIES
     }
     assert len({tuple(each.counts.values()) for each in found.values()}) == 1
