@@ -102,7 +102,7 @@ def set_flags(folio, end, nr_pages, flags, memory):
         memory.folio_flags[i] = value
 
 
-@jit_rare
+@jit
 def lru_gen_set_refs(folio, memory, counts):
     """Record the use of a folio that lru_gen isolated, and keep it; return the verdict."""
     flags = memory.folio_flags[folio]

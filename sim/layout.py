@@ -34,6 +34,8 @@ from sim.state import (
 )
 from sim.world import World, WorldError
 
+CLOCK_NODE_CALLS = 1024
+
 _PTE_BITS = {
     "young": PTE_YOUNG,
     "dirty": PTE_DIRTY,
@@ -314,6 +316,7 @@ def _lruvec(world: World, nr_pages: int, used: bool) -> Lruvec:
         stale_pages=np.array([nr_listed, 0], np.int64),
         flushes=np.array(world.flushes, np.int64),
         nr_flushed=np.zeros(1, np.int64),
+        clock=np.zeros((CLOCK_NODE_CALLS, 2), np.int64),
         lru_add_batch=np.array([nr_listed, nr_pages], np.int64),
     )
 

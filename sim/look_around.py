@@ -104,7 +104,7 @@ def promote(page, slot, end, memory, machine, counts):
     return folio, batch, dirty
 
 
-@jit_rare
+@jit
 def walk_young(page, slot, end, memory, machine, counts):
     # walk_pte_range() where there is something to promote; returns the calls of get_pte_pfn().
     last = -1

@@ -150,6 +150,9 @@ class Lruvec(NamedTuple):
     stale_pages: np.ndarray  # int64, shape (2,): inactive, active
     flushes: np.ndarray  # int64
     nr_flushed: np.ndarray  # int64, shape (1,)
+    # int64, shape (node calls, 2): folio_referenced() and try_to_unmap() calls before each of them,
+    # as far as there is room: what a moment of the run is told by
+    clock: np.ndarray
     lru_add_batch: np.ndarray  # int64, shape (2,): pages that wait in another CPU's lru_add batch
 
 

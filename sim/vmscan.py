@@ -189,9 +189,13 @@ def shrink_lruvec(nr_to_reclaim, priority, may_deactivate, memory, machine, coun
 
 
 @jit
-def prepare_scan_control(force_deactivate, memory, machine, node_call):
+def prepare_scan_control(force_deactivate, memory, machine, counts):
     """Refresh the statistics if this node call finds them flushed; return if it may deactivate."""
     lruvec = memory.lruvec
+    node_call = counts[Count.SHRINK_NODE]
+    if node_call < len(lruvec.clock):
+        lruvec.clock[node_call, 0] = counts[Count.FOLIO_REFERENCED]
+        lruvec.clock[node_call, 1] = counts[Count.TRY_TO_UNMAP]
     nr = lruvec.nr_flushed[0]
     due = nr < len(lruvec.flushes) and lruvec.flushes[nr] == node_call
     if due:
@@ -221,9 +225,7 @@ def do_try_to_free_pages(nr_to_reclaim, memory, machine, counts):
                     nr_to_reclaim, total, priority, memory, machine, counts
                 )
             else:
-                may_deactivate = prepare_scan_control(
-                    force_deactivate, memory, machine, counts[Count.SHRINK_NODE]
-                )
+                may_deactivate = prepare_scan_control(force_deactivate, memory, machine, counts)
                 nr_reclaimed, skipped = shrink_lruvec(
                     nr_to_reclaim, priority, may_deactivate, memory, machine, counts
                 )

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 import sim
 from sim.layout import first_pages, lay_out
 
-MOST_PAGES = 300
+MOST_PAGES = 240
 # A PMD leaf is one entry, however many pages it maps: but its pages are counted one by one.
-MOST_LARGE_FOLIOS = 3
+MOST_LARGE_FOLIOS = 2
 LARGE_ORDER = 7
 LARGEST_ORDERS = {"arm64": 9, "x86_64": 9, "arm64-16k": 8, "arm64-64k": 7}
 PTE_SHARES = ("young", "dirty", "writable", "soft_dirty", "uffd_wp")
@@ -22,8 +22,8 @@ few_or_many = st.sampled_from([0.0, 0.02, 0.3, 0.9, 1.0])
 @st.composite
 def folios(draw, arch, workload):
     """Which folios there are, and how many pages."""
-    largest = LARGEST_ORDERS[arch]
-    orders = draw(st.lists(st.integers(0, largest), min_size=1, max_size=4, unique=True))
+    order = st.integers(0, 5) | st.integers(0, LARGEST_ORDERS[arch])
+    orders = draw(st.lists(order, min_size=1, max_size=4, unique=True))
     weights = {order: draw(st.integers(1, 4)) for order in orders}
     total = sum(weights.values())
     parts = [f"{order}:{weight / total!r}" for order, weight in weights.items()]
