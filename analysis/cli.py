@@ -183,6 +183,16 @@ def _message(arguments) -> None:
     )
 
 
+def _safety(arguments) -> None:
+    from analysis import safety
+
+    verdicts = safety.judge_all(arguments.worlds, arguments.seed)
+    if arguments.json:
+        _print_json(safety.table(verdicts).to_dict("records"))
+    else:
+        print(safety.to_text(verdicts))
+
+
 def _build(arguments) -> int:
     from analysis import batch
 
@@ -211,6 +221,7 @@ def _parser() -> argparse.ArgumentParser:
         ("explain", _explain, _explain_arguments, "attribute a difference to kernel functions"),
         ("predict", _predict, _predict_arguments, "predict what a kernel saves over another"),
         ("message", _message, _message_arguments, "print a block for a commit message"),
+        ("safety", _safety, _safety_arguments, "reclaim random worlds with and without each batch"),
         ("build", _build, _build_arguments, "run all notebooks and write index.html"),
     ):
         command = commands.add_parser(name, help=what, description=what[0].upper() + what[1:] + ".")
@@ -310,6 +321,12 @@ def _message_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--orders", type=orders, default="0:9", help="e.g. 0:9 or 2,4,9")
     command.add_argument("--arch", type=_names(ARCHES), default=ARCHES, metavar="A,...")
     _step_arguments(command)
+
+
+def _safety_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--worlds", type=int, default=10000, metavar="N", help="default: 10000")
+    command.add_argument("--seed", type=int, default=0, metavar="N", help="of the random worlds")
+    command.add_argument("--json", action="store_true", help="one JSON list")
 
 
 def _build_arguments(command: argparse.ArgumentParser) -> None:

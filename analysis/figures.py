@@ -21,6 +21,7 @@ from analysis.fit import CostModel
 from analysis.groups import NAMES
 from analysis.measured import emulated_instructions, measured_times, simulated_events
 from analysis.predict import METRICS, Prediction, published_claim
+from analysis.safety import Verdict, differences, told
 from analysis.sheet import (
     COLOURS,
     MARKERS,
@@ -42,6 +43,7 @@ from analysis.sheet import (
 from analysis.units import folio_size
 
 __all__ = [
+    "batch_safety",
     "costs",
     "emulated_instructions",
     "finding",
@@ -319,3 +321,55 @@ def implied_prices(prices: pd.DataFrame) -> Figure:
     found = f"The published arm64 times are consistent with folios of {sizes}"
     frame(figure, found, "n = 1 published run a kernel, no spread published", frame_id(prices))
     return figure
+
+
+@styled
+def batch_safety(verdicts: Sequence[Verdict]) -> Figure:
+    """Draw how often memory ends differently with a batch, and how, where a rule is missing."""
+    require(len(verdicts), "verdicts")
+    broken = [verdict for verdict in verdicts if verdict.smallest]
+    figure = Figure(figsize=(WIDTH, 2.2 + 0.34 * len(verdicts) + 0.85 * len(broken)))
+    top, bottom = figure.subfigures(2, 1, height_ratios=(0.34 * len(verdicts) + 1, len(broken) + 1))
+    _differing_shares(top.subplots(), verdicts)
+    if broken:
+        for axes, verdict in zip(np.ravel(bottom.subplots(len(broken), 1)), broken, strict=True):
+            _smallest_world(axes, verdict)
+    safe = len(verdicts) - len(broken)
+    title = (
+        f"{safe} of {len(verdicts)} changes leave memory as it would be without them; "
+        f"{len(broken)} break some world"
+    )
+    worlds = sorted({verdict.nr_worlds for verdict in verdicts})
+    n = f"n = {', '.join(f'{nr:,}' for nr in worlds)} random worlds a row, classic LRU"
+    frame(figure, title, n, one_id(verdict.id for verdict in verdicts))
+    return figure
+
+
+def _differing_shares(axes: Axes, verdicts: Sequence[Verdict]) -> None:
+    shares = [100 * verdict.nr_differing / verdict.nr_worlds for verdict in verdicts]
+    said = [f"{verdict.nr_differing:,} of {verdict.nr_worlds:,}" for verdict in verdicts]
+    hatches = ["//" if verdict.nr_differing else "" for verdict in verdicts]
+    axes.barh(range(len(verdicts)), shares, color="0.75", edgecolor="0.2", hatch=hatches)
+    name_axis(axes, [verdict.change.name for verdict in verdicts], said)
+    axes.set_xlim(0, max(1.0, 1.1 * max(shares)))
+    axes.set_xlabel("worlds that end differently with the batch, %")
+
+
+def _smallest_world(axes: Axes, verdict: Verdict) -> None:
+    # One row of cells without the batch, one with it; what differs is dark.
+    world, arch = verdict.smallest
+    rows = told(differences(verdict.change, world, arch))
+    for y, (_, cells) in enumerate(rows):
+        for x, (text, differs) in enumerate(cells):
+            colour = "0.35" if differs else "0.92"
+            axes.barh(y, 0.94, left=x - 0.47, height=0.86, color=colour, edgecolor="0.2")
+            axes.text(
+                x, y, text, ha="center", va="center", fontsize=7,
+                color="white" if differs else "black",
+            )  # fmt: skip
+    axes.set_yticks(range(len(rows)), [name for name, _ in rows])
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_xlim(-0.5, max(len(cells) for _, cells in rows) - 0.5)
+    axes.set_xticks([])
+    axes.grid(visible=False)
+    axes.set_title(f"{verdict.change.name}: {arch}, {verdict.world_text}", fontsize=9, loc="left")

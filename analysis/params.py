@@ -210,7 +210,21 @@ class CommitMessage:
         return tuple(dict.fromkeys(_listed(self.arches)))
 
 
-Params = Measurements | SimulateReclaim | FitCosts | ExplainSpeedup | PredictX86 | CommitMessage
+@dataclass(frozen=True)
+class Safety:
+    """Parameters of safety."""
+
+    worlds: int = _whole(10000, 100, 10**6)
+    seed: int = _whole(0, 0, 2**31)
+    out: str = _out()
+
+    def __post_init__(self) -> None:
+        _check_fields(self)
+
+
+Params = (
+    Measurements | SimulateReclaim | FitCosts | ExplainSpeedup | PredictX86 | CommitMessage | Safety
+)
 
 PARAMETERS: dict[str, type[Params]] = {
     "01_measurements": Measurements,
@@ -219,6 +233,7 @@ PARAMETERS: dict[str, type[Params]] = {
     "04_explain_speedup": ExplainSpeedup,
     "05_predict_x86": PredictX86,
     "06_commit_message": CommitMessage,
+    "safety": Safety,
 }
 
 
