@@ -93,12 +93,12 @@ class CostModel:
         )[self.seen]
 
 
-def simulate_cell(cell, **parameters) -> Events:
-    """Return the events of one measured cell, a row with the columns of `measurements.CELL`.
+def cell_world(cell, **parameters) -> World:
+    """Return the world of one measured cell, a row with the columns of `measurements.CELL`.
 
-    `parameters` are further fields of its `World`, which no table of measurements holds.
+    `parameters` are further fields of it, which no table of measurements holds.
     """
-    world = World(
+    return World(
         map_bytes=int(cell.map_bytes),
         reclaim_bytes=int(cell.reclaim_bytes),
         order=int(cell.order),
@@ -106,7 +106,11 @@ def simulate_cell(cell, **parameters) -> Events:
         cpus=int(cell.cpus),
         **parameters,
     )
-    return reclaim(world, cell.arch, cell.kernel, cell.lru)
+
+
+def simulate_cell(cell, **parameters) -> Events:
+    """Return the events of one measured cell; see `cell_world`."""
+    return reclaim(cell_world(cell, **parameters), cell.arch, cell.kernel, cell.lru)
 
 
 @cache

@@ -34,10 +34,18 @@ def test_order_0_on_two_cpus_needs_the_waiting_batch_alone(arch):
     assert all(verdict.exact for verdict in verdicts)
 
 
-def test_one_flush_by_the_worker_is_found():
+def test_the_flushes_by_the_worker_are_found():
     verdicts = shipped(arch="x86_64", stats_worker="on", mapped_by=1, lru="classic", order=1)
     found = {verdict.cell["kernel"]: verdict.parameter for verdict in verdicts if verdict.exact}
-    assert found == {"base": "--stats-flush 26", "references": "", "unmap": "--stats-flush 26"}
+    assert found == {
+        "base": "--stats-flush 26",
+        "references": "",
+        "unmap": "--stats-flush 26",
+        "unmap-only": "--stats-flush 13,56",
+    }
+    summary = conformance.summary(verdicts)
+    assert summary["exact_with_several_flushes"] == 1
+    assert summary["exact_with_one_parameter"] == 2
 
 
 def test_a_count_that_is_not_the_kernels_is_named():
@@ -64,7 +72,7 @@ def test_another_file_is_compared_and_summed_up(tmp_path, capsys):
     told = json.loads(capsys.readouterr().out)
     assert told["summary"] == {
         "cells": 24, "exact": 24, "exact_without_parameters": 24, "exact_with_one_parameter": 0,
-        "not_exact": 0,
+        "exact_with_several_flushes": 0, "not_exact": 0,
     }  # fmt: skip
     assert len(told["groups"]) == 6
     assert told["not_exact"] == []
