@@ -356,7 +356,8 @@ MEASURING_OFFSETS: dict[str, int] = {
     "free_unref_folios": 5,
     "__mem_cgroup_uncharge_folios": 5,
     "lru_add_drain": 1,
-    # Order 9 with two CPUs: the first PMD flushes still interrupt the mapping processes' CPU.
+    # Order 9 with two CPUs: the first PMD flushes still interrupt the mapping processes' CPU, which
+    # then leaves the mm's mask. Flushes that are not deferred are not counted here otherwise.
     "native_flush_tlb_multi": 2,
     "free_tail_page_prepare": 8,
     "page_counter_uncharge": 1,
