@@ -6,6 +6,7 @@ model says is open, and intervals are always drawn. The title is the finding. Fi
 measured, before any model, are in `analysis.measured`; all can be had from here.
 """
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -372,4 +373,5 @@ def _smallest_world(axes: Axes, verdict: Verdict) -> None:
     axes.set_xlim(-0.5, max(len(cells) for _, cells in rows) - 0.5)
     axes.set_xticks([])
     axes.grid(visible=False)
-    axes.set_title(f"{verdict.change.name}: {arch}, {verdict.world_text}", fontsize=9, loc="left")
+    said = f"{verdict.change.name}: {arch}, {verdict.world_text}"
+    axes.set_title(textwrap.fill(said, 100), fontsize=8, loc="left")
