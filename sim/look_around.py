@@ -39,7 +39,7 @@ MIN_LRU_BATCH = 64
 @jit
 def page_folio(page, memory):
     """Return the first page of a page's folio, which is aligned to its size."""
-    return page & -(1 << (memory.folio_flags[page] >> ORDER_SHIFT))
+    return page - (page & ((1 << (memory.folio_flags[page] >> ORDER_SHIFT)) - 1))
 
 
 @jit

@@ -8,7 +8,6 @@ import sim
 from analysis import figures, safety
 from sim.kernel import KERNELS
 
-pytestmark = pytest.mark.core
 PAGE = 4096
 
 
