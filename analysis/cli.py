@@ -242,6 +242,15 @@ def _read_by(parse: Callable[[str], object]) -> Callable[[str], object]:
     return read
 
 
+def _at_least(low: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        if not text.isascii() or not text.isdigit() or int(text) < low:
+            raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number, at least {low}")
+        return int(text)
+
+    return read
+
+
 def _names(allowed: Sequence[str]) -> Callable[[str], list[str]]:
     def read(text: str) -> list[str]:
         names = list(dict.fromkeys(text.split(",")))
@@ -324,8 +333,12 @@ def _message_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def _safety_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--worlds", type=int, default=10000, metavar="N", help="default: 10000")
-    command.add_argument("--seed", type=int, default=0, metavar="N", help="of the random worlds")
+    command.add_argument(
+        "--worlds", type=_at_least(1), default=10000, metavar="N", help="default: 10000"
+    )
+    command.add_argument(
+        "--seed", type=_at_least(0), default=0, metavar="N", help="of the random worlds"
+    )
     command.add_argument("--json", action="store_true", help="one JSON list")
 
 

@@ -62,10 +62,6 @@ _V6_15_RULES = {
     "respects_soft_dirty": False,
     "refuses_uffd_wp": False,
 }
-_BEFORE = {
-    False: {"retains_dirty_pmd": False, "pinned_is_swapbacked": True},
-    True: {"retains_dirty_pmd": True, "pinned_is_swapbacked": False},
-}
 
 
 def _file_series(*, references: bool, unmap: bool) -> Kernel:
@@ -73,7 +69,9 @@ def _file_series(*, references: bool, unmap: bool) -> Kernel:
 
 
 def _anonymous(*, lazyfree: bool, anon: bool) -> Kernel:
-    return Kernel(False, False, lazyfree, anon, **_V6_15_RULES | _BEFORE[lazyfree])
+    # Two further patches of the lazyfree series say what becomes of folios that may not go.
+    kept = {"retains_dirty_pmd": lazyfree, "pinned_is_swapbacked": not lazyfree}
+    return Kernel(False, False, lazyfree, anon, **kept, **_V6_15_RULES)
 
 
 KERNELS: dict[str, Kernel] = {

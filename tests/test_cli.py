@@ -290,6 +290,8 @@ ARM64 = ["simulate", "--arch", "arm64"]
             ["predict", "--arch", "arm64", "--blind", "--metric", "instructions"],
             "x86_64 cannot tell arm64",
         ),
+        (["safety", "--worlds", "0"], "'0': expected a whole number, at least 1"),
+        (["safety", "--seed", "-1"], "expected a whole number, at least 0"),
         (["message", "--orders", "10"], "expected some of 0 to 9"),
         (["message", "--orders", "-1"], "expected some of 0 to 9"),
         (["message", "--orders", "9:0"], "expected some of 0 to 9"),
