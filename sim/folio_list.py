@@ -7,12 +7,18 @@ Hold this file beside mm/vmscan.c of Linux 7.2. A list of isolated folios is an 
 
 from enum import IntEnum
 
-import numpy as np
-
+from sim.folios import (
+    add_run,
+    end_of_equal,
+    end_of_same_flags,
+    folio_order,
+    set_each,
+    set_flags,
+)
 from sim.jit import jit, jit_rare
 from sim.page_vma_mapped import PVMW_SYNC, TTU_BATCH_FLUSH, TTU_HWPOISON, TTU_IGNORE_MLOCK
 from sim.pgtable import pte_slot
-from sim.rmap import folio_mapcount, folio_order, folio_referenced
+from sim.rmap import folio_mapcount, folio_referenced
 from sim.state import (
     ACTIVE,
     ALL_FLAGS,
@@ -58,64 +64,39 @@ class Fate(IntEnum):
 
 
 @jit
-def all_equal(array, start, end, step):
-    # A loop without an early end, which compiles to a few wide comparisons.
-    differ = 0
-    first = array[start]
-    for i in range(np.uint64(start), np.uint64(end), np.uint64(step)):
-        differ |= array[i] ^ first
-    return differ == 0
-
-
-@jit
-def end_of_same_flags(folio, end, memory, machine):
-    """Return the end of a run of neighbours, `folio` first, that have the same flags."""
-    nr_pages = 1 << folio_order(folio, memory)
-    many = machine.order >= 0 and end - folio > nr_pages
-    if many and all_equal(memory.folio_flags, folio, end, nr_pages):
-        return end
-    return folio + nr_pages
-
-
-@jit
 def end_of_alike(folio, end, memory, machine):
     """Return the end of a run of neighbours, `folio` first, that reclaim would treat alike.
 
-    They have the same flags, and the same entries in each VMA's page table.
+    They have the same flags and uses, and the same entries in each VMA's page table.
     """
-    nr_pages = 1 << folio_order(folio, memory)
-    if end - folio == nr_pages or machine.lru_gen or not machine.regular:
+    order = folio_order(folio, memory)
+    nr_pages = 1 << order
+    if end - folio == nr_pages or not machine.regular:
         return folio + nr_pages
     end = end_of_same_flags(folio, end, memory, machine)
+    if machine.lru_gen:
+        end = end_of_equal(memory.lrugen.folio_refs, folio, end, nr_pages)
     for vma in range(len(memory.vmas)):
         slot = pte_slot(vma, folio, memory, machine)
-        if not all_equal(memory.ptes, slot, slot + end - folio, 1):
-            return folio + nr_pages
+        nr_alike = (end_of_equal(memory.ptes, slot, slot + end - folio, 1) - slot) >> order
+        end = folio + max(nr_alike, 1) * nr_pages
     return end
 
 
 @jit
-def set_flags(folio, end, nr_pages, flags, memory):
-    # Gives a run of folios the same flags; the order above them stays.
-    value = (memory.folio_flags[folio] & (0xFFFF ^ ALL_FLAGS)) | flags
-    for i in range(np.uint64(folio), np.uint64(end), np.uint64(nr_pages)):
-        memory.folio_flags[i] = value
-
-
-@jit
-def lru_gen_set_refs(folio, memory, counts):
-    """Record the use of a folio that lru_gen isolated, and keep it; return the verdict."""
-    flags = memory.folio_flags[folio]
+def lru_gen_set_refs(folio, end, nr_pages, memory, counts):
+    """Record the use of folios that lru_gen isolated, and keep them; return the verdict."""
+    flags = memory.folio_flags[folio] & ALL_FLAGS
     refs = memory.lrugen.folio_refs
-    counts[Count.LRU_GEN_SET_REFS] += 1
+    counts[Count.LRU_GEN_SET_REFS] += (end - folio) // nr_pages
     if not flags & (REFERENCED | WORKINGSET):
-        memory.folio_flags[folio] = flags | REFERENCED
+        set_flags(folio, end, nr_pages, flags | REFERENCED, memory)
         return FolioReferences.KEEP
     if flags & REFERENCED and refs[folio] > 0:
-        memory.folio_flags[folio] = (flags & (0xFFFF ^ REFERENCED)) | WORKINGSET
-        refs[folio] = 0
-    else:
-        refs[folio] = min(refs[folio] + 1, LRU_REFS_MAX)  # folio_mark_accessed()
+        set_flags(folio, end, nr_pages, (flags & (ALL_FLAGS ^ REFERENCED)) | WORKINGSET, memory)
+        set_each(refs, folio, end, nr_pages, 0)
+    else:  # folio_mark_accessed()
+        set_each(refs, folio, end, nr_pages, min(refs[folio] + 1, LRU_REFS_MAX))
     return FolioReferences.ACTIVATE
 
 
@@ -131,7 +112,7 @@ def folio_check_references(folio, end, memory, machine, counts):
     if machine.lru_gen:
         if nr_referenced == 0:
             return FolioReferences.RECLAIM
-        return lru_gen_set_refs(folio, memory, counts)
+        return lru_gen_set_refs(folio, end, nr_pages, memory, counts)
     flags = memory.folio_flags[folio] & ALL_FLAGS
     was_referenced = flags & REFERENCED
     if nr_referenced == 0:
@@ -282,17 +263,6 @@ def free_unref_folios(nr, order, machine, counts):
         counts[Count.HUGE_FOLIOS_FREED] += nr
     elif order > PAGE_ALLOC_COSTLY_ORDER:
         counts[Count.FREE_ONE_PAGE] += nr
-
-
-@jit
-def add_run(folios, nr, folio, end):
-    # Appends to a list of runs, where it may continue the last one; returns its new length.
-    if nr > 0 and folios[nr - 1, 1] == folio:
-        folios[nr - 1, 1] = end
-        return nr
-    folios[nr, 0] = folio
-    folios[nr, 1] = end
-    return nr + 1
 
 
 @jit

@@ -31,12 +31,19 @@ def list_add(lru, first, end):
 
 
 @jit
+def oldest_extent(lru):
+    # The two ends of a list's oldest extent, if it has one.
+    oldest = lru.state[OLDEST]
+    # One integer type throughout: numba would compile the whole walk again for another.
+    return np.int64(lru.extents[oldest, 0]), np.int64(lru.extents[oldest, 1])
+
+
+@jit
 def take_oldest(lru, most):
     # Takes pages off a list that is not empty, at most that many and of one extent; returns their
     # two ends.
     oldest = lru.state[OLDEST]
-    # One integer type throughout: numba would compile the whole walk again for another.
-    first, end = np.int64(lru.extents[oldest, 0]), np.int64(lru.extents[oldest, 1])
+    first, end = oldest_extent(lru)
     if end - first <= most:
         lru.state[OLDEST] = wrap(oldest + 1, len(lru.extents))
         lru.state[NR_EXTENTS] -= 1

@@ -4,8 +4,11 @@
 Hold this file beside lru_gen_look_around() and walk_pte_range() in mm/vmscan.c of Linux 7.2.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
+from sim.folios import end_of_equal, folio_order, page_folio, set_each, set_flags
 from sim.jit import jit, jit_rare
 from sim.pgtable import (
     folio_pte_batch_flags,
@@ -15,11 +18,11 @@ from sim.pgtable import (
     test_and_clear_young_ptes,
 )
 from sim.state import (
+    ALL_FLAGS,
     DIRTY,
     MAX_SEQ,
     NO_GEN,
     NR_PROMOTED,
-    ORDER_SHIFT,
     PMD_LEAF,
     PTE_CONT,
     PTE_DIRTY,
@@ -37,25 +40,21 @@ MIN_LRU_BATCH = 64
 
 
 @jit
-def page_folio(page, memory):
-    """Return the first page of a page's folio, which is aligned to its size."""
-    return page - (page & ((1 << (memory.folio_flags[page] >> ORDER_SHIFT)) - 1))
-
-
-@jit
-def update_folio(folio, dirty, memory):
-    # Promotes a folio in place: the list it is on learns of it when it is scanned.
+def update_folio(folio, end, dirty, memory):
+    # Promotes the folio, or small ones that are alike, in place: the list it is on learns of it
+    # when it is scanned.
     lrugen = memory.lrugen
-    flags = memory.folio_flags[folio] | (DIRTY if dirty else 0)
+    nr_pages = 1 << folio_order(folio, memory)
+    flags = memory.folio_flags[folio] & ALL_FLAGS | (DIRTY if dirty else 0)
     if not flags & (REFERENCED | WORKINGSET):
-        memory.folio_flags[folio] = flags | REFERENCED
+        set_flags(folio, end, nr_pages, flags | REFERENCED, memory)
         return
     gen = lrugen.seq[MAX_SEQ] % MAX_NR_GENS
     if lrugen.folio_gen[folio] != gen:
-        lrugen.seq[NR_PROMOTED] += 1
-    lrugen.folio_gen[folio] = gen
-    lrugen.folio_refs[folio] = 0
-    memory.folio_flags[folio] = (flags & (0xFFFF ^ REFERENCED)) | WORKINGSET
+        lrugen.seq[NR_PROMOTED] += 1  # only told from 0
+    set_each(lrugen.folio_gen, folio, end, nr_pages, gen)
+    set_each(lrugen.folio_refs, folio, end, nr_pages, 0)
+    set_flags(folio, end, nr_pages, (flags & (ALL_FLAGS ^ REFERENCED)) | WORKINGSET, memory)
 
 
 @jit
@@ -63,7 +62,7 @@ def walk_update_folio(folio, dirty, memory, counts):
     """Promote the folio whose entries a walk has just left behind, if there was one."""
     counts[Count.WALK_UPDATE_FOLIO] += 1
     if folio >= 0:
-        update_folio(folio, dirty, memory)
+        update_folio(folio, folio + (1 << folio_order(folio, memory)), dirty, memory)
 
 
 @jit
@@ -95,7 +94,7 @@ def nr_promotable(page, slot, end, memory, machine):
 def promote(page, slot, end, memory, machine, counts):
     # Clears the young bits of a folio's entries from `page` on; returns how many entries that was.
     folio = page_folio(page, memory)
-    folio_end = folio + (1 << (memory.folio_flags[folio] >> ORDER_SHIFT))
+    folio_end = folio + (1 << folio_order(folio, memory))
     batch = min(end, folio_end) - page
     if folio_end - folio > 1:
         batch = folio_pte_batch_flags(slot, batch, 0, memory, machine, counts)
@@ -105,13 +104,25 @@ def promote(page, slot, end, memory, machine, counts):
 
 
 @jit
+def promote_small(page, slot, end, memory):
+    # Promotes the small folios from `page` on that are alike; returns how many these are.
+    ptes = memory.ptes
+    nr = end_of_equal(ptes, slot, slot + end - page, 1) - slot
+    last = end_of_equal(memory.folio_flags, page, page + nr, 1)
+    last = end_of_equal(memory.lrugen.folio_gen, page, last, 1)
+    dirty = ptes[slot] & PTE_DIRTY != 0
+    test_and_clear_young(ptes, slot, slot + last - page)
+    update_folio(page, last, dirty, memory)
+    return last - page
+
+
+@jit
 def walk_young(page, slot, end, memory, machine, counts):
-    # walk_pte_range() where there is something to promote; returns the calls of get_pte_pfn().
+    # walk_pte_range() where there is something to promote.
     last = -1
     last_dirty = False
-    nr_calls = 0
     while page < end:
-        nr_calls += 1
+        counts[Count.GET_PTE_PFN] += 1
         pte = memory.ptes[slot]
         counts[Count.CONTPTE_PTEP_GET] += (pte & PTE_CONT) != 0
         batch = 1
@@ -126,7 +137,24 @@ def walk_young(page, slot, end, memory, machine, counts):
         page += batch
         slot += batch
     walk_update_folio(last, last_dirty, memory, counts)
-    return nr_calls
+
+
+@jit
+def walk_young_small(page, slot, end, memory, counts):
+    # The same where all folios are small. Every one that is promoted makes one more call.
+    counts[Count.GET_PTE_PFN] += end - page
+    nr_young = nr_promoted = 0
+    while page < end:
+        nr = 1
+        if memory.ptes[slot] & PTE_YOUNG:
+            if memory.lrugen.folio_gen[page] != NO_GEN:
+                nr = promote_small(page, slot, end, memory)
+                nr_promoted += nr
+            nr_young += nr
+        page += nr
+        slot += nr
+    counts[Count.GET_PFN_FOLIO] += nr_young
+    counts[Count.WALK_UPDATE_FOLIO] += nr_promoted + 1
 
 
 @jit
@@ -134,7 +162,10 @@ def walk_pte_range(page, slot, end, memory, machine, counts):
     """Promote the folios of young PTEs from `page` on; one that is isolated keeps its bits."""
     nr_young, nr_listed = nr_promotable(page, slot, end, memory, machine)
     if nr_listed > 0:
-        counts[Count.GET_PTE_PFN] += walk_young(page, slot, end, memory, machine, counts)
+        if machine.order == 0:
+            walk_young_small(page, slot, end, memory, counts)
+        else:
+            walk_young(page, slot, end, memory, machine, counts)
         return
     nr_cont = nr_with(PTE_CONT, memory.ptes, slot, slot + end - page)
     counts[Count.GET_PTE_PFN] += end - page
@@ -143,39 +174,152 @@ def walk_pte_range(page, slot, end, memory, machine, counts):
     walk_update_folio(-1, False, memory, counts)
 
 
-@jit
-def lru_gen_look_around(vma, page, nr_ptes, memory, machine, counts):
-    """Clear the young bits of a batch; if one was set, look at the 64 PTEs around it."""
-    slot = pte_slot(vma, page, memory, machine)
-    counts[Count.LRU_GEN_LOOK_AROUND] += 1
-    if not test_and_clear_young_ptes(slot, slot + nr_ptes, memory, machine, counts):
-        return False
-    # One page table and one VMA: the window stays within them.
-    vma_end = memory.vmas[vma, VMA_END]
-    last = pmd_addr_end(vma, page, vma_end, memory, machine)
-    table_page = page - (slot & ((1 << machine.arch.pmd_order) - 1))
-    first = max(table_page, memory.vmas[vma, VMA_START])
-    if last - first == 1:
-        return True  # no neighbours
-    if last - first > MIN_LRU_BATCH:
-        if page - first < MIN_LRU_BATCH // 2:
-            last = first + MIN_LRU_BATCH
-        elif last - page < MIN_LRU_BATCH // 2:
-            first = last - MIN_LRU_BATCH
-        else:
-            first = page - MIN_LRU_BATCH // 2
-            last = page + MIN_LRU_BATCH // 2
-    walk_pte_range(first, slot - (page - first), last, memory, machine, counts)
-    return True
+class Limits(NamedTuple):
+    """What windows stay within, one page table and one VMA: pages [first, last).
+
+    The entry of page n is at n + shift.
+    """
+
+    first: int
+    last: int
+    shift: int
 
 
 @jit
-def lru_gen_look_around_each(vma, page, nr_ptes, memory, machine, counts):
-    """Do the same for one PTE a call: every young one opens a window of its own."""
+def window_end(page, limits):
+    # Where the 64 PTEs around a page end: half of them lie before it, if there is room for them.
+    half = MIN_LRU_BATCH // 2
+    return min(max(page + half, limits.first + MIN_LRU_BATCH), limits.last)
+
+
+@jit
+def promote_one(page, slot, end, memory, machine):
+    # Promotes the folio of one entry, or small folios that are alike from there on; returns how
+    # many entries that was.
+    if machine.order == 0:
+        return promote_small(page, slot, end, memory)
+    pte = memory.ptes[slot]
+    memory.ptes[slot] = pte ^ PTE_YOUNG
+    folio = page_folio(page, memory)
+    update_folio(folio, folio + (1 << folio_order(folio, memory)), pte & PTE_DIRTY != 0, memory)
+    return 1
+
+
+@jit
+def walk_last_entries(page, end, limits, memory, machine, counts):
+    # Walks what the windows of single entries from `page` on have beyond the window before it and
+    # beyond `end`: in each the last entry, none of them in a contpte block.
+    nr_seen = nr_promoted = 0
+    last = window_end(end - 1, limits)
+    i = max(window_end(page - 1, limits), end)
+    while i < last:
+        slot = i + limits.shift
+        nr = 1
+        if memory.ptes[slot] & PTE_YOUNG:
+            if memory.lrugen.folio_gen[page_folio(i, memory)] == NO_GEN:
+                nr_seen += end - (i + 1 - MIN_LRU_BATCH // 2)  # in all windows from here on
+            else:
+                nr = promote_one(i, slot, last, memory, machine)
+                nr_promoted += nr
+        i += nr
+    counts[Count.GET_PFN_FOLIO] += nr_seen + nr_promoted
+    counts[Count.WALK_UPDATE_FOLIO] += nr_promoted
+
+
+@jit
+def nr_behind(page, end, stop):
+    # How many entries of a run that ends at `end` a window has from `page` on: they are young still
+    # when the kernel walks it.
+    return max(min(end, stop) - page, 0)
+
+
+@jit
+def count_windows(page, last, end, step, limits, counts):
+    # Counts the windows of the batches in [page, last) as if only the run's entries, which end at
+    # `end`, were young.
+    nr_young = 0
+    for batch in range(page, last, step):
+        nr_young += nr_behind(batch + step, end, window_end(batch, limits))
+    nr = (last - page) // step
+    counts[Count.GET_PTE_PFN] += nr * min(MIN_LRU_BATCH, limits.last - limits.first)
+    counts[Count.GET_PFN_FOLIO] += nr_young
+    counts[Count.WALK_UPDATE_FOLIO] += nr
+
+
+@jit
+def walk_windows_each(page, end, step, limits, memory, machine, counts):
+    # Walks the windows of the batches in [page, end), the first of which is not the run's first.
+    # What a window shares with the one before it has been walked: what is young there still is of
+    # isolated folios, and only counted.
+    ptes, shift = memory.ptes, limits.shift
+    stop = window_end(page - step, limits)
+    start = max(stop - MIN_LRU_BATCH, limits.first)
+    nr_young = nr_with(PTE_YOUNG, ptes, start + shift, stop + shift)
+    nr_cont = nr_with(PTE_CONT, ptes, start + shift, stop + shift)
+    for batch in range(page, end, step):
+        old_start, old_stop = start, stop
+        stop = window_end(batch, limits)
+        start = max(stop - MIN_LRU_BATCH, limits.first)
+        fresh = max(old_stop, start)
+        left = min(start, old_stop)
+        nr_young -= nr_with(PTE_YOUNG, ptes, old_start + shift, left + shift)
+        nr_cont -= nr_with(PTE_CONT, ptes, old_start + shift, left + shift)
+        counts[Count.GET_PTE_PFN] += fresh - start
+        counts[Count.GET_PFN_FOLIO] += nr_young + nr_behind(batch + step, end, stop)
+        counts[Count.CONTPTE_PTEP_GET] += nr_cont
+        walk_pte_range(fresh, fresh + shift, stop, memory, machine, counts)
+        nr_young += nr_with(PTE_YOUNG, ptes, fresh + shift, stop + shift)
+        nr_cont += nr_with(PTE_CONT, ptes, fresh + shift, stop + shift)
+
+
+@jit
+def walk_windows(page, end, step, limits, memory, machine, counts):
+    # Walks the window of each batch of `step` entries in [page, end), which were young until now.
+    ptes, shift = memory.ptes, limits.shift
+    stop = window_end(page, limits)
+    start = max(stop - MIN_LRU_BATCH, limits.first)
+    walk_pte_range(start, start + shift, stop, memory, machine, counts)
+    counts[Count.GET_PFN_FOLIO] += nr_behind(page + step, end, stop)
+    page += step
+    if page < end and nr_with(PTE_YOUNG | PTE_CONT, ptes, start + shift, stop + shift) == 0:
+        last_stop = window_end(end - step, limits)
+        if step == 1 and nr_with(PTE_CONT, ptes, stop + shift, last_stop + shift) == 0:
+            count_windows(page, end, end, 1, limits, counts)
+            walk_last_entries(page, end, limits, memory, machine, counts)
+            return
+        first = page
+        while page < end and window_end(page, limits) <= end:
+            page += step
+        count_windows(first, page, end, step, limits, counts)
+    walk_windows_each(page, end, step, limits, memory, machine, counts)
+
+
+@jit
+def lru_gen_look_around(vma, page, end, step, memory, machine, counts):
+    """Clear the young bits of [page, end), entries of isolated folios, `step` at a time.
+
+    Where one was set, the 64 PTEs around are walked. Returns whether there was one.
+    """
+    ptes = memory.ptes
     young = False
-    for i in range(page, page + nr_ptes):
-        if lru_gen_look_around(vma, i, 1, memory, machine, counts):
+    while page < end:
+        slot = pte_slot(vma, page, memory, machine)
+        shift = slot - page
+        run_end = pmd_addr_end(vma, page, end, memory, machine)
+        nr_young = nr_with(PTE_YOUNG, ptes, slot, run_end + shift)
+        if 0 < nr_young < run_end - page:
+            run_end = page + step  # not alike: one batch
+            nr_young = nr_with(PTE_YOUNG, ptes, slot, run_end + shift)
+        if nr_young > 0:
             young = True
+            test_and_clear_young(ptes, slot, run_end + shift)
+            table_page = page - (slot & ((1 << machine.arch.pmd_order) - 1))
+            first = max(table_page, memory.vmas[vma, VMA_START])
+            last = pmd_addr_end(vma, page, memory.vmas[vma, VMA_END], memory, machine)
+            if last - first > 1:
+                limits = Limits(first, last, shift)
+                walk_windows(page, run_end, step, limits, memory, machine, counts)
+        page = run_end
     return young
 
 
@@ -193,5 +337,5 @@ def walk_mm(vma, memory, machine, counts):
             memory.lrugen.folio_gen[page] != NO_GEN
             and test_and_clear_young(memory.ptes, slot, slot + 1) > 0
         ):
-            update_folio(page, memory.ptes[slot] & PTE_DIRTY != 0, memory)
+            update_folio(page, end, memory.ptes[slot] & PTE_DIRTY != 0, memory)
         page = end

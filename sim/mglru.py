@@ -5,13 +5,21 @@ Hold this file beside the lru_gen half of mm/vmscan.c of Linux 7.2, from lru_gen
 down to scan_folios(): same names, callees first.
 """
 
-from sim.folio_list import add_run, shrink_folio_list
+from sim.folio_list import shrink_folio_list
+from sim.folios import (
+    add_run,
+    end_of_equal,
+    end_of_same_flags,
+    folio_order,
+    set_each,
+    set_flags,
+)
 from sim.jit import jit, jit_rare
-from sim.lists import list_add, take_oldest
+from sim.lists import list_add, oldest_extent, take_oldest
 from sim.look_around import MAX_NR_GENS, MIN_LRU_BATCH, walk_mm
-from sim.rmap import folio_order
 from sim.state import (
     ACTIVE,
+    ALL_FLAGS,
     MAX_SEQ,
     MIN_SEQ,
     MLOCKED,
@@ -20,7 +28,6 @@ from sim.state import (
     NR_PAGES,
     NR_PROMOTED,
     NR_WALKS,
-    OLDEST,
     REFERENCED,
     WORKINGSET,
     Count,
@@ -62,13 +69,13 @@ def try_to_inc_min_seq(lrugen):
 
 
 @jit
-def lru_gen_add_folio(folio, memory):
-    """Put a folio back at the newest end of the generation that its flags name."""
+def lru_gen_add_folio(folio, end, memory):
+    """Put folios with the same flags back at the newest end of the generation that these name."""
     lrugen = memory.lrugen
-    flags = memory.folio_flags[folio]
+    flags = memory.folio_flags[folio] & ALL_FLAGS
     nr_pages = 1 << folio_order(folio, memory)
     if flags & MLOCKED:
-        list_add(memory.lruvec.unevictable, folio, folio + nr_pages)
+        list_add(memory.lruvec.unevictable, folio, end)
         return
     seq = lrugen.seq[MAX_SEQ]
     if flags & ACTIVE:
@@ -78,35 +85,45 @@ def lru_gen_add_folio(folio, memory):
     else:
         seq -= 3
     gen = max(seq, lrugen.seq[MIN_SEQ]) % MAX_NR_GENS
-    lrugen.folio_gen[folio] = gen
-    memory.folio_flags[folio] = flags & (0xFFFF ^ ACTIVE)
-    list_add(gen_list(lrugen, gen), folio, folio + nr_pages)
+    set_each(lrugen.folio_gen, folio, end, nr_pages, gen)
+    set_flags(folio, end, nr_pages, flags & (ALL_FLAGS ^ ACTIVE), memory)
+    list_add(gen_list(lrugen, gen), folio, end)
 
 
 @jit
-def sort_folio(folio, gen, memory, counts):
-    """Move a folio that does not belong into the oldest generation; return whether it did."""
+def end_of_same_gen(folio, end, memory, machine):
+    # The end of a run of listed neighbours, `folio` first, of which lru_gen knows the same.
     lrugen = memory.lrugen
-    flags = memory.folio_flags[folio]
+    nr_pages = 1 << folio_order(folio, memory)
+    end = end_of_same_flags(folio, end, memory, machine)
+    end = end_of_equal(lrugen.folio_gen, folio, end, nr_pages)
+    return end_of_equal(lrugen.folio_refs, folio, end, nr_pages)
+
+
+@jit
+def sort_folio(folio, end, gen, memory, counts):
+    """Move folios that do not belong into the oldest generation; return whether it did."""
+    lrugen = memory.lrugen
+    flags = memory.folio_flags[folio] & ALL_FLAGS
     nr_pages = 1 << folio_order(folio, memory)
     if flags & MLOCKED:
-        list_add(memory.lruvec.unevictable, folio, folio + nr_pages)
+        list_add(memory.lruvec.unevictable, folio, end)
         return True
     tier = lrugen.folio_refs[folio] + (flags & REFERENCED > 0) + (flags & WORKINGSET > 0)
     if lrugen.folio_gen[folio] != gen:  # promoted in place
-        counts[Count.PGREFILL] += nr_pages
+        counts[Count.PGREFILL] += end - folio
     elif tier == MAX_NR_TIERS + 1:  # protected
-        lrugen.folio_gen[folio] = (gen + 1) % MAX_NR_GENS
-        lrugen.folio_refs[folio] = 0
-        memory.folio_flags[folio] = flags & (0xFFFF ^ REFERENCED)
+        set_each(lrugen.folio_gen, folio, end, nr_pages, (gen + 1) % MAX_NR_GENS)
+        set_each(lrugen.folio_refs, folio, end, nr_pages, 0)
+        set_flags(folio, end, nr_pages, flags & (ALL_FLAGS ^ REFERENCED), memory)
     else:
         return False
-    list_add(gen_list(lrugen, lrugen.folio_gen[folio]), folio, folio + nr_pages)
+    list_add(gen_list(lrugen, lrugen.folio_gen[folio]), folio, end)
     return True
 
 
 @jit
-def scan_folios(nr_to_scan, memory, counts):
+def scan_folios(nr_to_scan, memory, machine, counts):
     """Isolate folios of the oldest generation; return pages scanned and runs isolated."""
     lrugen = memory.lrugen
     if lrugen.seq[MAX_SEQ] - lrugen.seq[MIN_SEQ] + 1 == MIN_NR_GENS:
@@ -119,51 +136,57 @@ def scan_folios(nr_to_scan, memory, counts):
     isolated = 0
     nr_runs = 0
     while oldest.state[NR_EXTENTS] > 0 and remaining > 0 and isolated < MIN_LRU_BATCH:
-        nr_pages = 1 << folio_order(oldest.extents[oldest.state[OLDEST], 0], memory)
-        folio, end = take_oldest(oldest, nr_pages)
-        scanned += nr_pages
-        remaining -= 1
-        if sort_folio(folio, gen, memory, counts):
+        first, last = oldest_extent(oldest)
+        order = folio_order(first, memory)
+        nr = min(remaining, ((MIN_LRU_BATCH - isolated - 1) >> order) + 1)
+        end = end_of_same_gen(first, min(first + (nr << order), last), memory, machine)
+        take_oldest(oldest, end - first)
+        scanned += end - first
+        remaining -= (end - first) >> order
+        if sort_folio(first, end, gen, memory, counts):
             continue
-        lrugen.folio_gen[folio] = NO_GEN
-        if not memory.folio_flags[folio] & REFERENCED:
-            lrugen.folio_refs[folio] = 0
-        nr_runs = add_run(memory.folio_list, nr_runs, folio, end)
-        isolated += nr_pages
+        set_each(lrugen.folio_gen, first, end, 1 << order, NO_GEN)
+        if not memory.folio_flags[first] & REFERENCED:
+            set_each(lrugen.folio_refs, first, end, 1 << order, 0)
+        nr_runs = add_run(memory.folio_list, nr_runs, first, end)
+        isolated += end - first
     counts[Count.PGSCAN] += isolated
     return scanned, nr_runs
 
 
 @jit
-def move_folios_to_gens(nr_runs, memory, counts):
+def move_folios_to_gens(nr_runs, memory, machine, counts):
     # move_folios_to_lru(), with what evict_folios() does to the folios that stay.
     lrugen = memory.lrugen
     for run in range(nr_runs):
         folio, last = memory.ret_folios[run, 0], memory.ret_folios[run, 1]
         while folio < last:
-            if not memory.folio_flags[folio] & (ACTIVE | REFERENCED | WORKINGSET | MLOCKED):
-                memory.folio_flags[folio] |= ACTIVE  # or it would be the oldest again
-            lru_gen_add_folio(folio, memory)
-            folio += 1 << folio_order(folio, memory)
+            end = end_of_same_flags(folio, last, memory, machine)
+            flags = memory.folio_flags[folio] & ALL_FLAGS
+            if not flags & (ACTIVE | REFERENCED | WORKINGSET | MLOCKED):
+                # or it would be the oldest again
+                set_flags(folio, end, 1 << folio_order(folio, memory), flags | ACTIVE, memory)
+            lru_gen_add_folio(folio, end, memory)
+            folio = end
     counts[Count.MOVE_FOLIOS_TO_LRU] += 1
     counts[Count.FOLIO_LRUVEC_LOCK_IRQ] += nr_runs > 0
     counts[Count.RESET_BATCH_SIZE] += lrugen.seq[NR_PROMOTED] > 0
     lrugen.seq[NR_PROMOTED] = 0
 
 
-@jit_rare
+@jit
 def evict_folios(nr_to_scan, memory, machine, counts):
     """Scan and reclaim once; return pages scanned and pages reclaimed."""
     lrugen = memory.lrugen
     counts[Count.EVICT_FOLIOS] += 1
     try_to_inc_min_seq(lrugen)
-    scanned, nr_runs = scan_folios(nr_to_scan, memory, counts)
+    scanned, nr_runs = scan_folios(nr_to_scan, memory, machine, counts)
     if scanned > 0:
         try_to_inc_min_seq(lrugen)
     if nr_runs == 0:
         return scanned, 0
     nr_reclaimed, nr_kept = shrink_folio_list(nr_runs, memory, machine, counts)
-    move_folios_to_gens(nr_kept, memory, counts)
+    move_folios_to_gens(nr_kept, memory, machine, counts)
     counts[Count.PGSTEAL] += nr_reclaimed
     return scanned, nr_reclaimed
 

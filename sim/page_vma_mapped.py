@@ -6,9 +6,10 @@ Hold this file beside mm/page_vma_mapped.c of Linux 7.2.
 
 from typing import NamedTuple
 
+from sim.folios import folio_order
 from sim.jit import jit
 from sim.pgtable import pte_slot, read_entry
-from sim.state import ORDER_SHIFT, PTE_PRESENT, VMA_END, VMA_START, Count
+from sim.state import PTE_PRESENT, VMA_END, VMA_START, Count
 
 NOT_FOUND = -1
 
@@ -38,7 +39,7 @@ class Pvmw(NamedTuple):
 @jit
 def folio_vma_walk(vma, folio, nr, flags, memory):
     """Set a walk up: DEFINE_FOLIO_VMA_WALK()."""
-    nr_pages = 1 << (memory.folio_flags[folio] >> ORDER_SHIFT)
+    nr_pages = 1 << folio_order(folio, memory)
     start = max(folio, memory.vmas[vma, VMA_START])
     end = min(folio + nr_pages, memory.vmas[vma, VMA_END])
     return Pvmw(vma, folio, nr_pages, nr, start, end, flags)

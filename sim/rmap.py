@@ -7,8 +7,9 @@ NUMBA_DISABLE_JIT=1 it runs as plain Python. Where a kernel takes PTEs one at a 
 would take the same path are walked once and counted each.
 """
 
+from sim.folios import folio_order
 from sim.jit import jit, jit_rare
-from sim.look_around import lru_gen_look_around, lru_gen_look_around_each
+from sim.look_around import lru_gen_look_around
 from sim.page_vma_mapped import NOT_FOUND, folio_vma_walk, page_vma_mapped_walk
 from sim.pgtable import (
     clear_flush_young_ptes,
@@ -22,7 +23,6 @@ from sim.pgtable import (
 from sim.state import (
     LOCKED,
     MLOCKED,
-    ORDER_SHIFT,
     PMD_LEAF,
     PTE_CONT,
     VMA_END,
@@ -30,11 +30,6 @@ from sim.state import (
     VMA_START,
     Count,
 )
-
-
-@jit
-def folio_order(folio, memory):
-    return memory.folio_flags[folio] >> ORDER_SHIFT
 
 
 @jit
@@ -63,13 +58,18 @@ def mlock_vma_folio(folio, memory, counts):
 def clear_young_of_batch(pvmw, page, slot, batch, memory, machine, counts):
     # The middle of folio_referenced_one(), for a batch of `batch` PTEs; returns if one was young.
     span = pvmw.nr * batch
-    if machine.kernel.batched_references and batch > 1:
-        if machine.lru_gen:
-            return lru_gen_look_around(pvmw.vma, page, batch, memory, machine, counts)
-        return clear_flush_young_ptes(slot, batch, pvmw.nr, memory, machine, counts)
+    batched = machine.kernel.batched_references and batch > 1
+    cont = memory.ptes[slot] & PTE_CONT != 0
     if machine.lru_gen:
-        return lru_gen_look_around_each(pvmw.vma, page, batch, memory, machine, counts)
-    if memory.ptes[slot] & PTE_CONT:
+        nr_calls = pvmw.nr if batched else span
+        counts[Count.LRU_GEN_LOOK_AROUND] += nr_calls
+        counts[Count.TEST_AND_CLEAR_YOUNG_PTES] += nr_calls if batched or cont else 0
+        # One PTE of a contpte block stands for all of it.
+        step = batch if batched else machine.arch.cont_ptes if cont else 1
+        return lru_gen_look_around(pvmw.vma, page, page + span, step, memory, machine, counts)
+    if batched:
+        return clear_flush_young_ptes(slot, batch, pvmw.nr, memory, machine, counts)
+    if cont:
         return contpte_ptep_clear_flush_young(slot, slot + span, memory, machine, counts)
     return ptep_clear_flush_young(slot, slot + span, memory, machine, counts)
 

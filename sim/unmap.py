@@ -5,6 +5,7 @@ Hold this file beside try_to_unmap_one() in mm/rmap.c of Linux 7.2, and sim/rmap
 written.
 """
 
+from sim.folios import folio_order
 from sim.huge_memory import folio_mark_dirty, split_huge_pmd_locked, unmap_huge_pmd_locked
 from sim.jit import jit, jit_rare
 from sim.page_vma_mapped import (
@@ -26,7 +27,7 @@ from sim.pgtable import (
     same_flags,
     unmap_respects,
 )
-from sim.rmap import folio_order, maps_some_of, mlock_vma_folio
+from sim.rmap import maps_some_of, mlock_vma_folio
 from sim.state import (
     ALL_PTE_FLAGS,
     DIRTY,

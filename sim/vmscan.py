@@ -8,18 +8,13 @@ calls; nothing here knows what a call costs. With NUMBA_DISABLE_JIT=1 it runs as
 
 import numpy as np
 
-from sim.folio_list import (
-    add_run,
-    end_of_alike,
-    end_of_same_flags,
-    set_flags,
-    shrink_folio_list,
-)
+from sim.folio_list import end_of_alike, shrink_folio_list
+from sim.folios import add_run, end_of_same_flags, folio_order, set_flags
 from sim.jit import jit, jit_rare
-from sim.lists import list_add, list_size, take_oldest
+from sim.lists import list_add, list_size, oldest_extent, take_oldest
 from sim.mglru import DEF_PRIORITY, lru_gen_shrink_lruvec
 from sim.pgtable import pmd_addr_end, pte_slot
-from sim.rmap import folio_mapcount, folio_order, folio_referenced
+from sim.rmap import folio_mapcount, folio_referenced
 from sim.state import (
     ACTIVE,
     ALL_FLAGS,
@@ -27,7 +22,6 @@ from sim.state import (
     HWPOISON,
     MLOCKED,
     NR_EXTENTS,
-    OLDEST,
     PMD_LEAF,
     PTE_CONT,
     REFERENCED,
@@ -48,8 +42,7 @@ def whole_folios(nr_to_scan, lru, memory, machine):
     if machine.order >= 0:
         mask = (1 << machine.order) - 1
         return (nr_to_scan + mask) & ~mask
-    slot = lru.state[OLDEST]
-    first, end = np.int64(lru.extents[slot, 0]), np.int64(lru.extents[slot, 1])
+    first, end = oldest_extent(lru)
     folio = first
     while folio < end and folio - first < nr_to_scan:
         folio += 1 << folio_order(folio, memory)
