@@ -20,15 +20,24 @@ def page_folio(page, memory):
 
 
 @jit
-def end_of_equal(array, start, end, step):
-    # Where a run of equal entries, one every `step`, ends. Most often they all are equal, which a
-    # loop without an early end finds out in a few wide comparisons.
+def all_equal(array, start, end, step):
+    # A loop without an early end, which compiles to a few wide comparisons.
     differ = 0
     first = array[start]
     for i in range(np.uint64(start), np.uint64(end), np.uint64(step)):
         differ |= array[i] ^ first
-    if differ == 0:
+    return differ == 0
+
+
+@jit
+def end_of_equal(array, start, end, step):
+    # Where a run of equal entries, one every `step`, ends: most often with all of them, or half.
+    if all_equal(array, start, end, step):
         return end
+    first = array[start]
+    half = ((end - start) // step >> 1) * step
+    if half > 0 and all_equal(array, start, start + half, step):
+        start += half
     while array[start] == first:
         start += step
     return start

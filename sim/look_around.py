@@ -8,7 +8,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sim.folios import end_of_equal, folio_order, page_folio, set_each, set_flags
+from sim.folios import (
+    end_of_equal,
+    end_of_same_flags,
+    folio_order,
+    page_folio,
+    set_each,
+    set_flags,
+)
 from sim.jit import jit, jit_rare
 from sim.pgtable import (
     folio_pte_batch_flags,
@@ -104,15 +111,26 @@ def promote(page, slot, end, memory, machine, counts):
 
 
 @jit
-def promote_small(page, slot, end, memory):
-    # Promotes the small folios from `page` on that are alike; returns how many these are.
-    ptes = memory.ptes
-    nr = end_of_equal(ptes, slot, slot + end - page, 1) - slot
-    last = end_of_equal(memory.folio_flags, page, page + nr, 1)
-    last = end_of_equal(memory.lrugen.folio_gen, page, last, 1)
-    dirty = ptes[slot] & PTE_DIRTY != 0
-    test_and_clear_young(ptes, slot, slot + last - page)
-    update_folio(page, last, dirty, memory)
+def promote_each(page, slot, end, step, memory, machine):
+    # Promotes the folios of young entries that are alike, `step` of them in a walk of its own.
+    # Returns how many entries that was: 0 if the next `step` are not alike.
+    order = folio_order(page, memory)
+    folio = page_folio(page, memory)
+    last = page + end_of_equal(memory.ptes, slot, slot + end - page, 1) - slot
+    folio_end = folio + (1 << order)
+    if page > folio or last < folio_end:
+        last = min(last, folio_end)  # of one folio
+    else:
+        last = folio + ((last - folio) >> order << order)
+        last = end_of_same_flags(folio, last, memory, machine)
+        folio_end = last = end_of_equal(memory.lrugen.folio_gen, folio, last, 1 << order)
+    if last - page < step:
+        return 0
+    dirty = memory.ptes[slot] & PTE_DIRTY != 0
+    test_and_clear_young(memory.ptes, slot, slot + last - page)
+    nr_times = min(last - page, 1 << order) // step
+    for _ in range(min(nr_times, 2)):  # a third time changes nothing
+        update_folio(folio, folio_end, dirty, memory)
     return last - page
 
 
@@ -140,7 +158,7 @@ def walk_young(page, slot, end, memory, machine, counts):
 
 
 @jit
-def walk_young_small(page, slot, end, memory, counts):
+def walk_young_small(page, slot, end, memory, machine, counts):
     # The same where all folios are small. Every one that is promoted makes one more call.
     counts[Count.GET_PTE_PFN] += end - page
     nr_young = nr_promoted = 0
@@ -148,7 +166,7 @@ def walk_young_small(page, slot, end, memory, counts):
         nr = 1
         if memory.ptes[slot] & PTE_YOUNG:
             if memory.lrugen.folio_gen[page] != NO_GEN:
-                nr = promote_small(page, slot, end, memory)
+                nr = promote_each(page, slot, end, 1, memory, machine)
                 nr_promoted += nr
             nr_young += nr
         page += nr
@@ -163,7 +181,7 @@ def walk_pte_range(page, slot, end, memory, machine, counts):
     nr_young, nr_listed = nr_promotable(page, slot, end, memory, machine)
     if nr_listed > 0:
         if machine.order == 0:
-            walk_young_small(page, slot, end, memory, counts)
+            walk_young_small(page, slot, end, memory, machine, counts)
         else:
             walk_young(page, slot, end, memory, machine, counts)
         return
@@ -193,35 +211,30 @@ def window_end(page, limits):
 
 
 @jit
-def promote_one(page, slot, end, memory, machine):
-    # Promotes the folio of one entry, or small folios that are alike from there on; returns how
-    # many entries that was.
-    if machine.order == 0:
-        return promote_small(page, slot, end, memory)
-    pte = memory.ptes[slot]
-    memory.ptes[slot] = pte ^ PTE_YOUNG
-    folio = page_folio(page, memory)
-    update_folio(folio, folio + (1 << folio_order(folio, memory)), pte & PTE_DIRTY != 0, memory)
-    return 1
-
-
-@jit
-def walk_last_entries(page, end, limits, memory, machine, counts):
-    # Walks what the windows of single entries from `page` on have beyond the window before it and
-    # beyond `end`: in each the last entry, none of them in a contpte block.
+def walk_last_entries(page, end, step, limits, memory, machine, counts):
+    # Walks what the windows of the batches from `page` on have beyond the window before it and
+    # beyond `end`: in each the last `step` entries, one by one or a folio's, in no contpte block.
     nr_seen = nr_promoted = 0
-    last = window_end(end - 1, limits)
-    i = max(window_end(page - 1, limits), end)
+    last = window_end(end - step, limits)
+    i = max(window_end(page - step, limits), end)
     while i < last:
         slot = i + limits.shift
         nr = 1
         if memory.ptes[slot] & PTE_YOUNG:
             if memory.lrugen.folio_gen[page_folio(i, memory)] == NO_GEN:
-                nr_seen += end - (i + 1 - MIN_LRU_BATCH // 2)  # in all windows from here on
+                # by all windows from here on
+                nr_seen += (end - i + MIN_LRU_BATCH // 2 - 1) // step
             else:
-                nr = promote_one(i, slot, last, memory, machine)
-                nr_promoted += nr
+                nr = promote_each(i, slot, last, step, memory, machine)
+                nr_promoted += nr // step
+                if nr == 0:
+                    nr = step - i % step
+                    counts[Count.WALK_UPDATE_FOLIO] -= 1  # has been counted, as have the entries
+                    counts[Count.GET_PTE_PFN] -= nr
+                    walk_young(i, slot, i + nr, memory, machine, counts)
         i += nr
+    counts[Count.GET_PTE_PFN] -= nr_promoted * (step - 1)
+    counts[Count.TEST_AND_CLEAR_YOUNG_PTES] += nr_promoted if step > 1 else 0
     counts[Count.GET_PFN_FOLIO] += nr_seen + nr_promoted
     counts[Count.WALK_UPDATE_FOLIO] += nr_promoted
 
@@ -234,13 +247,13 @@ def nr_behind(page, end, stop):
 
 
 @jit
-def count_windows(page, last, end, step, limits, counts):
-    # Counts the windows of the batches in [page, last) as if only the run's entries, which end at
-    # `end`, were young.
+def count_windows(page, end, step, limits, counts):
+    # Counts the windows of the batches in [page, end) as if no entry behind `end` were young.
     nr_young = 0
-    for batch in range(page, last, step):
+    nr = (end - page) // step
+    for i in range(nr):
+        batch = page + i * step
         nr_young += nr_behind(batch + step, end, window_end(batch, limits))
-    nr = (last - page) // step
     counts[Count.GET_PTE_PFN] += nr * min(MIN_LRU_BATCH, limits.last - limits.first)
     counts[Count.GET_PFN_FOLIO] += nr_young
     counts[Count.WALK_UPDATE_FOLIO] += nr
@@ -261,15 +274,17 @@ def walk_windows_each(page, end, step, limits, memory, machine, counts):
         stop = window_end(batch, limits)
         start = max(stop - MIN_LRU_BATCH, limits.first)
         fresh = max(old_stop, start)
-        left = min(start, old_stop)
-        nr_young -= nr_with(PTE_YOUNG, ptes, old_start + shift, left + shift)
-        nr_cont -= nr_with(PTE_CONT, ptes, old_start + shift, left + shift)
+        if nr_young + nr_cont > 0:
+            left = min(start, old_stop)
+            nr_young -= nr_with(PTE_YOUNG, ptes, old_start + shift, left + shift)
+            nr_cont -= nr_with(PTE_CONT, ptes, old_start + shift, left + shift)
         counts[Count.GET_PTE_PFN] += fresh - start
         counts[Count.GET_PFN_FOLIO] += nr_young + nr_behind(batch + step, end, stop)
         counts[Count.CONTPTE_PTEP_GET] += nr_cont
         walk_pte_range(fresh, fresh + shift, stop, memory, machine, counts)
-        nr_young += nr_with(PTE_YOUNG, ptes, fresh + shift, stop + shift)
-        nr_cont += nr_with(PTE_CONT, ptes, fresh + shift, stop + shift)
+        if nr_with(PTE_YOUNG | PTE_CONT, ptes, fresh + shift, stop + shift) > 0:
+            nr_young += nr_with(PTE_YOUNG, ptes, fresh + shift, stop + shift)
+            nr_cont += nr_with(PTE_CONT, ptes, fresh + shift, stop + shift)
 
 
 @jit
@@ -283,14 +298,12 @@ def walk_windows(page, end, step, limits, memory, machine, counts):
     page += step
     if page < end and nr_with(PTE_YOUNG | PTE_CONT, ptes, start + shift, stop + shift) == 0:
         last_stop = window_end(end - step, limits)
-        if step == 1 and nr_with(PTE_CONT, ptes, stop + shift, last_stop + shift) == 0:
-            count_windows(page, end, end, 1, limits, counts)
-            walk_last_entries(page, end, limits, memory, machine, counts)
+        whole = machine.regular and step == 1 << machine.order <= MIN_LRU_BATCH // 2
+        no_blocks = nr_with(PTE_CONT, ptes, stop + shift, last_stop + shift) == 0
+        if no_blocks and (step == 1 or whole):
+            count_windows(page, end, step, limits, counts)
+            walk_last_entries(page, end, step, limits, memory, machine, counts)
             return
-        first = page
-        while page < end and window_end(page, limits) <= end:
-            page += step
-        count_windows(first, page, end, step, limits, counts)
     walk_windows_each(page, end, step, limits, memory, machine, counts)
 
 
