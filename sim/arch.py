@@ -15,10 +15,10 @@ class Arch(NamedTuple):
     page_shift: int
     # PMD_ORDER: a folio of this order is mapped by one PMD leaf (filemap_map_pmd()).
     pmd_order: int
-    # PTEs of one contiguous block, 1 where the page table has none. arm64: CONT_PTES, see
-    # arch/arm64/mm/contpte.c, Linux commit 4602e5757bcc ("arm64/mm: wire up PTE_CONT for user
+    # log2 of the PTEs of one contiguous block, 0 where the page table has none. arm64: CONT_PTES,
+    # see arch/arm64/mm/contpte.c, Linux commit 4602e5757bcc ("arm64/mm: wire up PTE_CONT for user
     # mappings") (in v6.9).
-    cont_ptes: int
+    cont_order: int
     # clear_flush_young_ptes() and get_and_clear_full_ptes() take a whole range in one call of a
     # contpte helper: arm64, the former since Linux commit 07f440c23a19 ("arm64: mm: implement the
     # architecture-specific clear_flush_young_ptes()") (in v7.0). The generic ones of
@@ -42,7 +42,7 @@ class Arch(NamedTuple):
 _ARM64 = Arch(
     page_shift=12,
     pmd_order=9,
-    cont_ptes=16,
+    cont_order=4,
     range_helpers=True,
     young_clear_flushes=True,
     pmd_flush_is_mm_range=False,
@@ -53,14 +53,14 @@ _ARM64 = Arch(
 
 ARCHES: dict[str, Arch] = {
     "arm64": _ARM64,
-    # CONFIG_ARM64_16K_PAGES, CONFIG_ARM64_64K_PAGES: CONT_PTE_SHIFT is 7 and 5, a table of entries
-    # of eight bytes fills a page; arch/arm64/include/asm/pgtable-hwdef.h.
-    "arm64-16k": _ARM64._replace(page_shift=14, pmd_order=11, cont_ptes=128),
-    "arm64-64k": _ARM64._replace(page_shift=16, pmd_order=13, cont_ptes=32),
+    # CONFIG_ARM64_16K_PAGES, CONFIG_ARM64_64K_PAGES: ARM64_CONT_PTE_SHIFT is 7 and 5, a table of
+    # entries of eight bytes fills a page; arch/arm64/include/asm/pgtable-hwdef.h.
+    "arm64-16k": _ARM64._replace(page_shift=14, pmd_order=11, cont_order=7),
+    "arm64-64k": _ARM64._replace(page_shift=16, pmd_order=13, cont_order=5),
     "x86_64": Arch(
         page_shift=12,
         pmd_order=9,
-        cont_ptes=1,
+        cont_order=0,
         range_helpers=False,
         young_clear_flushes=False,
         pmd_flush_is_mm_range=True,

@@ -12,6 +12,7 @@ from sim.folios import (
     end_of_equal,
     end_of_same_flags,
     folio_order,
+    nr_folios,
     set_each,
     set_flags,
 )
@@ -74,7 +75,7 @@ def end_of_alike(folio, end, memory, machine):
     if end - folio == nr_pages or not machine.regular:
         return folio + nr_pages
     end = end_of_same_flags(folio, end, memory, machine)
-    if machine.lru_gen:
+    if machine.lru_gen and memory.folio_flags[folio] & REFERENCED:  # or they have no uses
         end = end_of_equal(memory.lrugen.folio_refs, folio, end, nr_pages)
     for vma in range(len(memory.vmas)):
         slot = pte_slot(vma, folio, memory, machine)
@@ -88,7 +89,7 @@ def lru_gen_set_refs(folio, end, nr_pages, memory, counts):
     """Record the use of folios that lru_gen isolated, and keep them; return the verdict."""
     flags = memory.folio_flags[folio] & ALL_FLAGS
     refs = memory.lrugen.folio_refs
-    counts[Count.LRU_GEN_SET_REFS] += (end - folio) // nr_pages
+    counts[Count.LRU_GEN_SET_REFS] += nr_folios(folio, end, memory)
     if not flags & (REFERENCED | WORKINGSET):
         set_flags(folio, end, nr_pages, flags | REFERENCED, memory)
         return FolioReferences.KEEP
@@ -105,7 +106,7 @@ def folio_check_references(folio, end, memory, machine, counts):
     """Decide whether the folios [folio, end), alike, are reclaimed, kept or activated."""
     nr_pages = 1 << folio_order(folio, memory)
     nr_referenced, mlocked = folio_referenced(
-        folio, (end - folio) // nr_pages, memory, machine, counts
+        folio, nr_folios(folio, end, memory), memory, machine, counts
     )
     if mlocked:
         return FolioReferences.ACTIVATE
@@ -180,8 +181,8 @@ def folio_alloc_swap(folio, end, nr_pages, memory, counts):
     set_flags(folio, end, nr_pages, flags | SWAPCACHE | DIRTY, memory)
     if len(memory.ledger.refs) > 0:
         memory.ledger.refs[folio] += nr_pages  # the swap cache's
-    counts[Count.FOLIO_ALLOC_SWAP] += (end - folio) // nr_pages
-    counts[Count.FOLIO_MARK_DIRTY] += (end - folio) // nr_pages
+    counts[Count.FOLIO_ALLOC_SWAP] += nr_folios(folio, end, memory)
+    counts[Count.FOLIO_MARK_DIRTY] += nr_folios(folio, end, memory)
 
 
 @jit_rare
@@ -190,7 +191,7 @@ def pageout(folio, end, nr_pages, memory, counts):
 
     Before each write no CPU may still write to the folio: try_to_unmap_flush_dirty().
     """
-    nr = (end - folio) // nr_pages
+    nr = nr_folios(folio, end, memory)
     flags = memory.folio_flags[folio] & ALL_FLAGS
     if memory.tlb_ubc[WRITABLE]:
         counts[Count.ARCH_TLBBATCH_FLUSH] += nr - 1
@@ -209,7 +210,7 @@ def pageout(folio, end, nr_pages, memory, counts):
 @jit
 def reclaim_folios(folio, end, nr_pages, memory, machine, counts):
     # shrink_folio_list() from the verdict to reclaim on, for folios that are alike.
-    nr = (end - folio) // nr_pages
+    nr = nr_folios(folio, end, memory)
     flags = memory.folio_flags[folio]
     swap = machine.anon and flags & SWAPBACKED != 0
     if swap:
@@ -272,7 +273,7 @@ def activate(folio, end, nr_pages, memory, counts):
     if flags & MLOCKED:
         return
     set_flags(folio, end, nr_pages, flags | ACTIVE, memory)
-    counts[Count.FOLIOS_ACTIVATED] += (end - folio) // nr_pages
+    counts[Count.FOLIOS_ACTIVATED] += nr_folios(folio, end, memory)
 
 
 @jit
@@ -291,10 +292,10 @@ def shrink_folio_list(nr_runs, memory, machine, counts):
             nr_pages = 1 << order
             end = end_of_alike(folio, last, memory, machine)
             fate = fate_of(folio, end, nr_pages, memory, machine, counts)
-            counts[Count.FOLIO_UNLOCK] += (end - folio) // nr_pages
+            nr = (end - folio) >> order
+            counts[Count.FOLIO_UNLOCK] += nr
             if fate == Fate.FREED:
                 nr_reclaimed += end - folio
-                nr = (end - folio) // nr_pages
                 free_unref_folios(nr, order, machine, counts)
                 nr_freed = folio_batch_add(nr_freed, nr, memory, counts)
             elif fate != Fate.POISONED:

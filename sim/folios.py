@@ -14,6 +14,12 @@ def folio_order(folio, memory):
 
 
 @jit
+def nr_folios(folio, end, memory):
+    """Return how many folios of the same order a run has, `folio` first."""
+    return (end - folio) >> folio_order(folio, memory)
+
+
+@jit
 def page_folio(page, memory):
     """Return the first page of a page's folio, which is aligned to its size."""
     return page - (page & ((1 << folio_order(page, memory)) - 1))

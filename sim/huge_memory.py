@@ -89,7 +89,7 @@ def split_huge_pmd_locked(pvmw, slot, memory, machine, counts):
         return
     flush_pmd_tlb_range(machine, counts)  # pmdp_invalidate()
     pmd = memory.ptes[slot]
-    added = PTE_CONT if machine.arch.cont_ptes > 1 else 0
+    added = PTE_CONT if machine.arch.cont_order > 0 else 0
     if pmd & PTE_DIRTY and machine.arch.mkdirty_is_soft_dirty:
         added = PTE_SOFT_DIRTY
     for i in range(slot, slot + pvmw.nr_pages):

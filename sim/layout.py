@@ -231,7 +231,7 @@ def _entry(entry: int, order: int, arch: Arch) -> int:
     # An entry of a folio that is mapped whole: a leaf, or part of a block if it is that long.
     if order == arch.pmd_order:
         return entry | PMD_LEAF
-    return entry | (PTE_CONT if 1 < arch.cont_ptes <= 1 << order else 0)
+    return entry | (PTE_CONT if 0 < arch.cont_order <= order else 0)
 
 
 def _partly_mapped(world: World, memory: Memory, rng: np.random.Generator) -> np.ndarray:
@@ -263,7 +263,7 @@ def _fold(entries, orders, shift, arch, leaves):
                 entries[i] = 0
                 leaves[i] = True
             entries[page] = leaf
-        block = arch.cont_ptes
+        block = 1 << arch.cont_order
         if not leaves[page] and 1 < block <= nr and shift & (block - 1) == 0:
             for first in range(page, page + nr, block):
                 if _alike(entries, first, first + block):

@@ -12,6 +12,7 @@ from sim.folios import (
     end_of_equal,
     end_of_same_flags,
     folio_order,
+    nr_folios,
     page_folio,
     set_each,
     set_flags,
@@ -19,6 +20,7 @@ from sim.folios import (
 from sim.jit import jit, jit_rare
 from sim.pgtable import (
     folio_pte_batch_flags,
+    nr_with,
     pmd_addr_end,
     pte_slot,
     test_and_clear_young,
@@ -58,7 +60,7 @@ def update_folio(folio, end, dirty, memory):
         return
     gen = lrugen.seq[MAX_SEQ] % MAX_NR_GENS
     if lrugen.folio_gen[folio] != gen:
-        lrugen.seq[NR_PROMOTED] += 1  # only told from 0
+        lrugen.seq[NR_PROMOTED] += nr_folios(folio, end, memory)
     set_each(lrugen.folio_gen, folio, end, nr_pages, gen)
     set_each(lrugen.folio_refs, folio, end, nr_pages, 0)
     set_flags(folio, end, nr_pages, (flags & (ALL_FLAGS ^ REFERENCED)) | WORKINGSET, memory)
@@ -70,15 +72,6 @@ def walk_update_folio(folio, dirty, memory, counts):
     counts[Count.WALK_UPDATE_FOLIO] += 1
     if folio >= 0:
         update_folio(folio, folio + (1 << folio_order(folio, memory)), dirty, memory)
-
-
-@jit
-def nr_with(flag, ptes, slot, end):
-    # How many of the entries [slot, end) have a flag, in a loop that compiles to wide additions.
-    nr = 0
-    for i in range(np.uint64(slot), np.uint64(end)):
-        nr += ptes[i] & flag != 0
-    return nr
 
 
 @jit

@@ -100,8 +100,8 @@ def folio_pte_batch_flags(slot, most, respected, memory, machine, counts):
         nr = beyond_the_table(slot, nr, most, respected, memory, machine)
     # One read per further block, and one of the entry that ends the batch.
     if ptes[slot] & PTE_CONT:
-        block = machine.arch.cont_ptes
-        counts[Count.CONTPTE_PTEP_GET] += (slot + nr - 1) // block - slot // block
+        order = machine.arch.cont_order
+        counts[Count.CONTPTE_PTEP_GET] += ((slot + nr - 1) >> order) - (slot >> order)
     if nr < most and slot + nr < len(ptes) and ptes[slot + nr] & PTE_CONT:
         counts[Count.CONTPTE_PTEP_GET] += 1
     return nr
@@ -134,13 +134,22 @@ def get_and_clear_ptes(slot, nr_ptes, memory, machine):
 def contpte_unfold(slot, memory, machine):
     # The block of a PTE that is changed alone is no block any more; as it was young or dirty as a
     # whole, each of its entries now is: contpte_convert().
-    block = slot - slot % machine.arch.cont_ptes
-    last = block + machine.arch.cont_ptes
+    block = slot - slot % (1 << machine.arch.cont_order)
+    last = block + (1 << machine.arch.cont_order)
     any_flags = 0
     for i in range(block, last):
         any_flags |= memory.ptes[i] & (PTE_YOUNG | PTE_DIRTY)
     for i in range(block, last):
         memory.ptes[i] = memory.ptes[i] & (ALL_PTE_FLAGS ^ PTE_CONT) | any_flags
+
+
+@jit
+def nr_with(flag, ptes, slot, end):
+    # How many of the entries [slot, end) have a flag, in a loop that compiles to wide additions.
+    nr = 0
+    for i in range(np.uint64(slot), np.uint64(end)):
+        nr += ptes[i] & flag != 0
+    return nr
 
 
 @jit
@@ -186,15 +195,17 @@ def contpte_ptep_clear_flush_young(slot, end, memory, machine, counts):
     The first call of a block therefore finds what is young, and pays the invalidation; the sweeps
     of the others are counted, not repeated, because they meet the same PTEs, now old.
     """
-    cont_ptes = machine.arch.cont_ptes
-    young = False
-    for block in range(slot, end, cont_ptes):
-        if test_and_clear_young(memory.ptes, block, block + cont_ptes) > 0:
-            counts[Count.YOUNG_TLBI] += 1
-            young = True
+    order = machine.arch.cont_order
+    nr_young = nr_with(PTE_YOUNG, memory.ptes, slot, end)
+    if nr_young == end - slot:
+        counts[Count.YOUNG_TLBI] += test_and_clear_young(memory.ptes, slot, end) >> order
+    elif nr_young > 0:
+        for block in range(slot, end, 1 << order):
+            nr = test_and_clear_young(memory.ptes, block, block + (1 << order))
+            counts[Count.YOUNG_TLBI] += nr > 0
     counts[Count.CONTPTE_CLEAR_FLUSH_YOUNG_PTES] += end - slot
-    counts[Count.YOUNG_PTE_OPS] += (end - slot) * cont_ptes
-    return young
+    counts[Count.YOUNG_PTE_OPS] += (end - slot) << order
+    return nr_young > 0
 
 
 @jit
@@ -214,7 +225,7 @@ def test_and_clear_young_ptes(slot, end, memory, machine, counts):
 
     A contpte helper clears whole blocks, also where the range ends within one.
     """
-    ptes, block = memory.ptes, machine.arch.cont_ptes
+    ptes, block = memory.ptes, 1 << machine.arch.cont_order
     if ptes[slot] & PTE_CONT:
         slot -= slot % block
     if ptes[end - 1] & PTE_CONT:

@@ -65,7 +65,7 @@ def clear_young_of_batch(pvmw, page, slot, batch, memory, machine, counts):
         counts[Count.LRU_GEN_LOOK_AROUND] += nr_calls
         counts[Count.TEST_AND_CLEAR_YOUNG_PTES] += nr_calls if batched or cont else 0
         # One PTE of a contpte block stands for all of it.
-        step = batch if batched else machine.arch.cont_ptes if cont else 1
+        step = batch if batched else 1 << machine.arch.cont_order * cont
         return lru_gen_look_around(pvmw.vma, page, page + span, step, memory, machine, counts)
     if batched:
         return clear_flush_young_ptes(slot, batch, pvmw.nr, memory, machine, counts)
@@ -83,7 +83,7 @@ def referenced_batch(pvmw, page, slot, memory, machine, counts):
     if machine.regular:
         batch = pvmw.end - page
         if batched and memory.ptes[slot] & PTE_CONT:
-            counts[Count.CONTPTE_PTEP_GET] += nr * ((batch - 1) // machine.arch.cont_ptes)
+            counts[Count.CONTPTE_PTEP_GET] += nr * ((batch - 1) >> machine.arch.cont_order)
     else:
         most = pmd_addr_end(pvmw.vma, page, pvmw.end, memory, machine) - page
         batch = folio_pte_batch_flags(slot, most, 0, memory, machine, counts)

@@ -82,7 +82,7 @@ def folio_unmap_pte_batch(pvmw, page, slot, memory, machine, counts):
         return 1
     if machine.regular:
         if memory.ptes[slot] & PTE_CONT:
-            blocks = (pvmw.nr_pages - 1) // machine.arch.cont_ptes
+            blocks = (pvmw.nr_pages - 1) >> machine.arch.cont_order
             counts[Count.CONTPTE_PTEP_GET] += pvmw.nr * blocks
         return pvmw.nr_pages
     most = pvmw.folio + pvmw.nr_pages - page
@@ -133,7 +133,7 @@ def remove_entries(pvmw, slot, batch, alike, memory, machine, counts):
         if batch == 1:
             # The first PTE of a block is read by the step onto it (but for the very first), by
             # check_pte() and by ptep_get(); clearing it unfolds the block: the others are plain.
-            nr_blocks = max(alike // machine.arch.cont_ptes, 1)
+            nr_blocks = max(alike >> machine.arch.cont_order, 1)
             reads = 4 if machine.kernel.whole_folios_only and machine.kernel.batched_lazyfree else 3
             counts[Count.CONTPTE_PTEP_GET] += nr * reads * (nr_blocks - 1)
             counts[Count.CONTPTE_TRY_UNFOLD] += nr * nr_blocks
@@ -211,7 +211,7 @@ def folio_remove_rmap_ptes(pvmw, page, nr_ptes, calls, memory, machine, counts):
 @jit
 def set_ptes(page, slot, nr_ptes, pte, memory, machine, counts):
     """Put mappings back: all of them as the first was, whole blocks contiguous."""
-    block = machine.arch.cont_ptes
+    block = 1 << machine.arch.cont_order
     aligned = block > 1 and (slot - page) % block == 0  # in memory as in the page table
     for i in range(slot, slot + nr_ptes):
         first = i - i % block

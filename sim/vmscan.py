@@ -9,7 +9,7 @@ calls; nothing here knows what a call costs. With NUMBA_DISABLE_JIT=1 it runs as
 import numpy as np
 
 from sim.folio_list import end_of_alike, shrink_folio_list
-from sim.folios import add_run, end_of_same_flags, folio_order, set_flags
+from sim.folios import add_run, end_of_same_flags, folio_order, nr_folios, set_flags
 from sim.jit import jit, jit_rare
 from sim.lists import list_add, list_size, oldest_extent, take_oldest
 from sim.mglru import DEF_PRIORITY, lru_gen_shrink_lruvec
@@ -120,7 +120,7 @@ def deactivate(folio, end, memory, machine, counts):
     nr_pages = 1 << folio_order(folio, memory)
     if memory.folio_flags[folio] & MLOCKED:
         return
-    nr = (end - folio) // nr_pages
+    nr = nr_folios(folio, end, memory)
     if folio_mapcount(folio, memory, machine) > 0:
         counts[Count.FOLIO_UNLOCK] += nr  # folio_referenced() locks what is mapped
     folio_referenced(folio, nr, memory, machine, counts)
@@ -293,7 +293,7 @@ def read_page_table(page, end, memory, machine, counts):
         counts[Count.FLUSH_TLB_MM_RANGE] += 1  # flush_tlb_batched_pending()
         counts[Count.OTHER_FLUSHES] += 1
     memory.tlb_ubc[FLUSH_BATCHED] = 0
-    block = machine.arch.cont_ptes
+    block = 1 << machine.arch.cont_order
     for i in range(slot, slot + end - page, block if block > 1 else end - page):
         counts[Count.CONTPTE_PTEP_GET] += memory.ptes[i] & PTE_CONT != 0
 

@@ -26,8 +26,8 @@ class PageTables:
         return entry is not None and entry.present and entry.cont
 
     def block(self, place):
-        first = place - place % self.arch.cont_ptes
-        return range(first, first + self.arch.cont_ptes)
+        first = place - place % (1 << self.arch.cont_order)
+        return range(first, first + (1 << self.arch.cont_order))
 
     def ptep_get(self, place, function="contpte_ptep_get"):
         entry = self.get(place)
@@ -75,7 +75,7 @@ class PageTables:
         if self.arch.range_helpers and nr > 1:
             self.hit("contpte_get_and_clear_full_ptes")
             self.hit("contpte_try_unfold_partial")
-            size = self.arch.cont_ptes
+            size = 1 << self.arch.cont_order
             if place % size or nr < size:
                 self.unfold(place)
             if (place + nr) % size:
@@ -86,7 +86,7 @@ class PageTables:
         return self.merge(cleared[0], cleared[1:])
 
     def set_ptes(self, place, entry, nr):
-        size = self.arch.cont_ptes
+        size = 1 << self.arch.cont_order
         for number in range(nr):
             block = self.block(place + number)
             whole = nr > 1 and size > 1 and place <= block[0] and block[-1] < place + nr
@@ -96,7 +96,7 @@ class PageTables:
 
     def completes_block(self, place, folio):
         """Whether contpte_try_fold() has something to do for an entry that was set alone."""
-        size = self.arch.cont_ptes
+        size = 1 << self.arch.cont_order
         if size == 1 or (place + 1) % size or folio.nr_pages < size:
             return False
         return None not in [self.get(neighbour) for neighbour in self.block(place)]

@@ -215,7 +215,7 @@ def check_blocks(arch, vma, folio, mapped):
     entries = [mapped.get(page) for page in range(folio.first, folio.end)]
     leaf_fits = folio.order == arch.pmd_order and vma.starts_table(folio.first)
     assert not (leaf_fits and alike(entries))
-    size = arch.cont_ptes
+    size = 1 << arch.cont_order
     aligned = 1 < size <= folio.nr_pages and (folio.first + vma.shift) % size == 0
     if not aligned:
         assert not any(entry.cont for entry in mapped.values())
