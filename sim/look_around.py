@@ -132,13 +132,14 @@ def walk_young(page, slot, end, memory, machine, counts):
     # walk_pte_range() where there is something to promote.
     last = -1
     last_dirty = False
+    nr_ptes = nr_young = nr_cont = 0
     while page < end:
-        counts[Count.GET_PTE_PFN] += 1
+        nr_ptes += 1
         pte = memory.ptes[slot]
-        counts[Count.CONTPTE_PTEP_GET] += (pte & PTE_CONT) != 0
+        nr_cont += pte & PTE_CONT != 0
         batch = 1
         if pte & PTE_YOUNG:
-            counts[Count.GET_PFN_FOLIO] += 1
+            nr_young += 1
             if memory.lrugen.folio_gen[page_folio(page, memory)] != NO_GEN:
                 folio, batch, dirty = promote(page, slot, end, memory, machine, counts)
                 if folio != last:
@@ -148,6 +149,9 @@ def walk_young(page, slot, end, memory, machine, counts):
         page += batch
         slot += batch
     walk_update_folio(last, last_dirty, memory, counts)
+    counts[Count.GET_PTE_PFN] += nr_ptes
+    counts[Count.GET_PFN_FOLIO] += nr_young
+    counts[Count.CONTPTE_PTEP_GET] += nr_cont
 
 
 @jit
@@ -254,30 +258,25 @@ def count_windows(page, end, step, limits, counts):
 
 @jit
 def walk_windows_each(page, end, step, limits, memory, machine, counts):
-    # Walks the windows of the batches in [page, end), the first of which is not the run's first.
-    # What a window shares with the one before it has been walked: what is young there still is of
-    # isolated folios, and only counted.
+    # Walks the windows of the batches in [page, end) but the first. What a window shares with the
+    # one before it has been walked: what is young there still is of isolated folios, only counted.
     ptes, shift = memory.ptes, limits.shift
-    stop = window_end(page - step, limits)
-    start = max(stop - MIN_LRU_BATCH, limits.first)
-    nr_young = nr_with(PTE_YOUNG, ptes, start + shift, stop + shift)
-    nr_cont = nr_with(PTE_CONT, ptes, start + shift, stop + shift)
-    for batch in range(page, end, step):
-        old_start, old_stop = start, stop
-        stop = window_end(batch, limits)
+    cont = ptes[page + shift] & PTE_CONT != 0
+    stop = window_end(page, limits)
+    for batch in range(page + step, end, step):
+        old_stop, stop = stop, window_end(batch, limits)
         start = max(stop - MIN_LRU_BATCH, limits.first)
+        counts[Count.GET_PFN_FOLIO] += nr_behind(batch + step, end, stop)
+        if page <= start and stop <= end:  # nothing but the run itself
+            counts[Count.GET_PTE_PFN] += stop - start
+            counts[Count.CONTPTE_PTEP_GET] += (stop - start) * cont
+            counts[Count.WALK_UPDATE_FOLIO] += 1
+            continue
         fresh = max(old_stop, start)
-        if nr_young + nr_cont > 0:
-            left = min(start, old_stop)
-            nr_young -= nr_with(PTE_YOUNG, ptes, old_start + shift, left + shift)
-            nr_cont -= nr_with(PTE_CONT, ptes, old_start + shift, left + shift)
         counts[Count.GET_PTE_PFN] += fresh - start
-        counts[Count.GET_PFN_FOLIO] += nr_young + nr_behind(batch + step, end, stop)
-        counts[Count.CONTPTE_PTEP_GET] += nr_cont
+        counts[Count.GET_PFN_FOLIO] += nr_with(PTE_YOUNG, ptes, start + shift, fresh + shift)
+        counts[Count.CONTPTE_PTEP_GET] += nr_with(PTE_CONT, ptes, start + shift, fresh + shift)
         walk_pte_range(fresh, fresh + shift, stop, memory, machine, counts)
-        if nr_with(PTE_YOUNG | PTE_CONT, ptes, fresh + shift, stop + shift) > 0:
-            nr_young += nr_with(PTE_YOUNG, ptes, fresh + shift, stop + shift)
-            nr_cont += nr_with(PTE_CONT, ptes, fresh + shift, stop + shift)
 
 
 @jit
@@ -297,7 +296,7 @@ def walk_windows(page, end, step, limits, memory, machine, counts):
             count_windows(page, end, step, limits, counts)
             walk_last_entries(page, end, step, limits, memory, machine, counts)
             return
-    walk_windows_each(page, end, step, limits, memory, machine, counts)
+    walk_windows_each(page - step, end, step, limits, memory, machine, counts)
 
 
 @jit
