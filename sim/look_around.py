@@ -134,11 +134,11 @@ def walk_young(page, slot, end, memory, machine, counts):
     last_dirty = False
     nr_ptes = nr_young = nr_cont = 0
     while page < end:
-        nr_ptes += 1
         pte = memory.ptes[slot]
-        nr_cont += pte & PTE_CONT != 0
-        batch = 1
-        if pte & PTE_YOUNG:
+        nr = batch = 1
+        if not pte & PTE_YOUNG:
+            nr = batch = end_of_equal(memory.ptes, slot, slot + end - page, 1) - slot
+        else:
             nr_young += 1
             if memory.lrugen.folio_gen[page_folio(page, memory)] != NO_GEN:
                 folio, batch, dirty = promote(page, slot, end, memory, machine, counts)
@@ -146,6 +146,8 @@ def walk_young(page, slot, end, memory, machine, counts):
                     walk_update_folio(last, last_dirty, memory, counts)
                     last, last_dirty = folio, False
                 last_dirty = last_dirty or dirty
+        nr_ptes += nr
+        nr_cont += nr if pte & PTE_CONT else 0
         page += batch
         slot += batch
     walk_update_folio(last, last_dirty, memory, counts)
