@@ -50,10 +50,12 @@ def test_an_edit_of_an_imported_module_is_compiled(copy):
     folder, counted = walked(copy, copy)
     assert Path(folder).is_relative_to(copy / "sim" / "__pycache__")
     assert any(Path(folder).rglob("*.nbi"))
-    source = copy / "sim" / "rmap.py"
+    source = copy / "sim" / "folios.py"
     order = "return memory.folio_flags[folio] >> ORDER_SHIFT"
     one_more = "return (memory.folio_flags[folio] >> ORDER_SHIFT) + 1"
-    source.write_text(source.read_text().replace(order, one_more))
+    text = source.read_text()
+    assert order in text
+    source.write_text(text.replace(order, one_more))
     edited_folder, edited = walked(copy, copy)
     assert edited_folder != folder
     assert (counted, edited) == (1, 11)
