@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Cost models: instructions per event, fitted to real kernels under emulation.
 
-Least squares on relative errors, each cell of equal weight, no cost below 0. Standard errors come
-from the scatter of the residuals over the groups that are not at 0; the honest test of a model is
-`leave_one_order_out`, which prices orders that the fit has not seen.
+One model an architecture, of both LRUs: the code that both run has one price. Least squares on
+relative errors, each cell of equal weight, no cost below 0; a cell is the least of its repeats, as
+an interrupt or a worker can only add. Standard errors come from the scatter of the residuals over
+the groups that are not at 0; the honest test of a model is `leave_one_order_out`, which prices
+orders that the fit has not seen.
 
 `fit` reads one architecture. `transfer` prices an architecture whose changed kernel nobody has run
 yet: runs of it before the change, and for what those cannot tell apart or do not contain, the
 costs of another architecture as a prior.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
 
@@ -18,16 +21,23 @@ import pandas as pd
 from scipy.optimize import lsq_linear, minimize_scalar
 
 from analysis import measurements
-from analysis.groups import GROUPS, NAMES, group_counts
+from analysis.groups import BEYOND_SMALL, GROUPS, NAMES, PRICED_AS, folded, group_counts
 from sim import ARCHES, FILE_SERIES, Events, World, reclaim
 from sim.ident import short_id
+from sim.state import Count
 
 # How far one architecture's cost of an event may be from another's, relative, beyond the ratio
-# that all share: where both compile the same C, and where each has code of its own.
-TRANSFER_SPREAD = np.where([group.arch_code for group in GROUPS], 1.0, 0.3)
+# that all share: gcc makes instructions of the same C, or of loops of like length.
+TRANSFER_SPREAD = 0.3
 # Relative error that the form of the model makes in a cell. Such errors are alike in neighbouring
 # cells, so that many cells do not average them out: the size of the worst, not of the mean.
 MODEL_ERROR = 0.03
+# Relative standard error from which on a cost is called barely told.
+BARELY = 0.5
+# Folios that fit into an lru_add batch without filling it.
+LRU_ADD_BATCHES = range(1, 31)
+# Bounded-variable least squares: exact, unlike the default, for problems of this size.
+BVLS = {"method": "bvls"}
 
 
 class FitError(ValueError):
@@ -43,7 +53,7 @@ class CostModel:
         costs: instructions per event, shape (len(GROUPS),), never negative.
         cov: covariance of the costs, instructions squared, shape (len(GROUPS), len(GROUPS)).
         seen: which groups have a cost at all, bool, shape (len(GROUPS),); the others are 0.
-        dof: cells less fitted groups.
+        dof: cells less fitted costs; groups that are priced as another have none of their own.
         cells: the cells fitted, with columns predicted and relative_error added.
         warnings: what a reader of the costs must know.
         source: how it was made: "fit", or "transfer from ARCH".
@@ -81,7 +91,7 @@ class CostModel:
         return counts
 
     def table(self) -> pd.DataFrame:
-        """Return one row a group: group, part, cost, standard error, what one event is."""
+        """Return one row a group: group, part, cost, standard error, what, priced as."""
         return pd.DataFrame(
             {
                 "group": NAMES,
@@ -89,6 +99,7 @@ class CostModel:
                 "instructions": self.costs,
                 "standard_error": np.sqrt(np.diag(self.cov)),
                 "what": [group.what for group in GROUPS],
+                "priced_as": [group.priced_as for group in GROUPS],
             }
         )[self.seen]
 
@@ -117,27 +128,53 @@ def simulate_cell(cell, **parameters) -> Events:
 def emulated_cells() -> tuple[pd.DataFrame, np.ndarray]:
     """Return the cells that a fit may use, and their group counts, shape (cells, len(GROUPS)).
 
-    Classic LRU, one CPU, folios mapped by PTEs. A cell counts only if the simulator scans exactly
-    the pages that the kernel scanned: where the two-second statistics worker hit the run, events
-    differ and no cost can be read from it. Where a cell was run with and without that worker, the
-    run without is taken.
+    Both LRUs, one and two CPUs, folios mapped by PTEs. A cell counts only if the simulator scans
+    exactly the pages that the kernel scanned: where the two-second statistics worker hit the run,
+    events differ and no cost can be read from it. Where a cell was run with and without that
+    worker, the run without is taken.
     """
     cells = measurements.instructions()
     pmd_order = cells["arch"].map(lambda name: ARCHES[name].pmd_order)
-    cells = cells[(cells["lru"] == "classic") & (cells["cpus"] == 1) & (cells["order"] < pmd_order)]
+    cells = cells[cells["order"] < pmd_order]
     same = [column for column in measurements.CELL if column != "stats_worker"]
     cells = cells.sort_values([*same, "stats_worker"]).drop_duplicates(same)  # "off" before "on"
-    events = [simulate_cell(cell) for cell in cells.itertuples()]
-    scanned = np.array([simulated.to_dict()["pgscan"] for simulated in events])
-    exact = scanned == cells["pgscan"].to_numpy()
-    counts = np.array([group_counts(simulated) for simulated in events])
-    return cells[exact].reset_index(drop=True), counts[exact]
+    events = [matching_events(cell) for cell in cells.itertuples()]
+    exact = np.array([simulated is not None for simulated in events])
+    counts = np.array([group_counts(simulated) for simulated in events if simulated is not None])
+    return cells[exact].reset_index(drop=True), counts
 
 
-def select(arch: str, kernels: tuple[str, ...] = FILE_SERIES) -> tuple[pd.DataFrame, np.ndarray]:
-    """Return the usable cells of one architecture and some kernels, with their group counts."""
+def matching_events(cell) -> Events | None:
+    """Return the events of a measured cell if they scan and free as many pages, else None.
+
+    At order 0, how many folios still waited in another CPU's lru_add batch, or, under lru_gen, in
+    one at all, is no column of a cell: the number that gives its counts is taken.
+    """
+    for parameters in _lru_add_batches(cell):
+        events = simulate_cell(cell, **parameters)
+        if (events[Count.PGSCAN], events[Count.PGSTEAL]) == (cell.pgscan, cell.pgsteal):
+            return events
+    return None
+
+
+def _lru_add_batches(cell) -> Iterator[dict[str, int]]:
+    yield {}
+    if cell.order == 0 and (cell.lru == "mglru" or cell.cpus > 1):
+        yield from ({"lru_add_batch": number} for number in LRU_ADD_BATCHES)
+
+
+def select(
+    arch: str, kernels: tuple[str, ...] = FILE_SERIES, lru: str | None = None
+) -> tuple[pd.DataFrame, np.ndarray]:
+    """Return the usable cells of one architecture, some kernels and one LRU or both, with counts.
+
+    Raises:
+        FitError: there are none.
+    """
     cells, counts = emulated_cells()
     chosen = ((cells["arch"] == arch) & cells["kernel"].isin(kernels)).to_numpy()
+    if lru is not None:
+        chosen &= (cells["lru"] == lru).to_numpy()
     if not chosen.any():
         raise FitError(
             f"no emulated cell of {arch} with kernel {', '.join(kernels)}: "
@@ -153,25 +190,41 @@ def fit(arch: str) -> CostModel:
     costs = _solve(cells, counts)
     cov, dof, warnings = _covariance(cells, counts, costs)
     residuals = _residuals(cells, counts, costs)
-    return CostModel(arch, costs, cov, counts.any(axis=0), dof, residuals, warnings, "fit")
+    return CostModel(arch, costs, cov, _seen(counts), dof, residuals, warnings, "fit")
 
 
 @cache
 def leave_one_order_out(arch: str) -> pd.DataFrame:
-    """Return every cell priced by the cells of the other orders: predicted, relative_error."""
-    cells, counts = select(arch)
-    parts = []
-    for order in sorted(cells["order"].unique()):
-        out = (cells["order"] == order).to_numpy()
-        costs = _solve(cells[~out], counts[~out])
-        parts.append(_residuals(cells[out], counts[out], costs))
+    """Return every cell priced by the cells of the other orders: predicted, relative_error.
+
+    Without order 0 nothing tells what a large folio costs beyond a small one: order 0 is priced
+    with those groups left out of the fit, and its error is what that is worth.
+    """
+    cells, _ = select(arch)
+    parts = [
+        priced_by_others(arch, (cells["order"] == order).to_numpy(), blur_small=order == 0)
+        for order in sorted(cells["order"].unique())
+    ]
     return pd.concat(parts, ignore_index=True)
 
 
-def left_out_error(arch: str) -> float:
+def priced_by_others(arch: str, out: np.ndarray, *, blur_small: bool = False) -> pd.DataFrame:
+    """Return the cells of `select(arch)` that `out` marks, priced by a fit to the others.
+
+    With `blur_small` the groups beyond a small folio's are left out of that fit.
+    """
+    cells, counts = select(arch)
+    if blur_small:
+        counts = np.where(BEYOND_SMALL, 0.0, counts)
+    costs = _solve(cells[~out], counts[~out])
+    return _residuals(cells[out], counts[out], costs)
+
+
+def left_out_error(arch: str, lru: str | None = None) -> float:
     """Return the mean relative error of `leave_one_order_out` over the orders of large folios."""
     cells = leave_one_order_out(arch)
-    return float(cells[cells["order"] > 0]["relative_error"].abs().mean())
+    chosen = (cells["order"] > 0) & (True if lru is None else cells["lru"] == lru)
+    return float(cells[chosen]["relative_error"].abs().mean())
 
 
 @cache
@@ -180,32 +233,41 @@ def transfer(arch: str, donor: str, kernels: tuple[str, ...]) -> CostModel:
 
     Each prior is the donor's cost times one ratio that all groups share, give or take
     `TRANSFER_SPREAD`; the ratio is the one under which runs and priors agree best. Groups that the
-    runs contain are pulled towards what they say, the others keep the prior and its width.
+    runs contain are pulled towards what they say, the others keep the prior and its width. A group
+    that the donor never does, or prices at 0, has no prior if the runs contain it.
 
     Raises:
-        FitError: `arch` does work that `donor` never does, so that nothing tells its cost.
+        FitError: `arch` does work that neither `donor` nor the runs contain.
     """
     cells, counts = select(arch, kernels)
     given = fit(donor)
-    if alone := [NAMES[i] for i in np.flatnonzero(occurring(arch) & ~occurring(donor))]:
+    shared, told = occurring(arch), _seen(counts)
+    if alone := [NAMES[i] for i in np.flatnonzero(shared & ~occurring(donor) & ~told)]:
         raise FitError(f"{donor} cannot tell {arch} what {', '.join(alone)} costs: it has none")
-    # What only the donor's page tables have keeps no cost.
-    shared = occurring(arch)
-    prior = np.where(shared, np.maximum(given.costs, 1.0), 0.0)
+    # What only the donor's page tables have keeps no cost; 1 stands for a cost of 0.
+    prior = np.where(shared, np.maximum(_donated(given, arch), 1.0), 0.0)
+    free = told & (given.costs == 0)
 
     def posterior(log_ratio: float):
-        return _posterior(cells, counts, prior * np.exp(log_ratio))
+        return _posterior(cells, counts, prior * np.exp(log_ratio), free)
 
     ratio = minimize_scalar(lambda r: posterior(r)[2], bounds=(-1.5, 1.5), method="bounded")
     costs, cov, _ = posterior(ratio.x)
     warnings = (
         f"costs that runs of {', '.join(kernels)} on {arch} cannot tell apart lean on {donor}, "
-        f"at {np.exp(ratio.x):.2f} times its instructions, +-30% each, +-100% where each "
-        "architecture has code of its own",
+        f"at {np.exp(ratio.x):.2f} times its instructions, +-{TRANSFER_SPREAD:.0%} each",
     )
     residuals = _residuals(cells, counts, costs)
     source = f"transfer from {donor} {given.id}"
     return CostModel(arch, costs, cov, shared, len(cells), residuals, warnings, source)
+
+
+def _donated(given: CostModel, arch: str) -> np.ndarray:
+    # Without contpte blocks each PTE of a batch is also sized one by one, within its own group.
+    costs = given.costs.copy()
+    if ARCHES[arch].cont_ptes == 1:
+        costs[NAMES.index("clear_flush_young_ptes")] += costs[NAMES.index("pte_batch_hint")]
+    return costs[PRICED_AS]
 
 
 @cache
@@ -213,22 +275,31 @@ def occurring(arch: str) -> np.ndarray:
     """Return which groups can happen on an architecture at all: bool, shape (len(GROUPS),)."""
     seen = np.zeros(len(GROUPS), bool)
     for order in range(ARCHES[arch].pmd_order):
-        world = World(map_bytes=4 << 20, reclaim_bytes=1 << 20, order=order)
-        for kernel in FILE_SERIES:
-            seen |= group_counts(reclaim(world, arch, kernel)) > 0
+        for cpus, lru in ((1, "classic"), (2, "classic"), (1, "mglru")):
+            world = World(map_bytes=4 << 20, reclaim_bytes=3 << 20, order=order, cpus=cpus)
+            for kernel in FILE_SERIES:
+                seen |= group_counts(reclaim(world, arch, kernel, lru)) > 0
     return seen
+
+
+def _seen(counts: np.ndarray) -> np.ndarray:
+    # A group is priced if the one that it is priced as happened.
+    return folded(counts).any(axis=0)[PRICED_AS]
 
 
 def _relative(cells: pd.DataFrame, counts: np.ndarray) -> np.ndarray:
     # Rows divided by what was measured: the fit then is of ones, and its errors are relative.
-    return counts / cells["instructions"].to_numpy(float)[:, None]
+    return folded(counts) / cells["instructions"].to_numpy(float)[:, None]
 
 
 def _solve(cells: pd.DataFrame, counts: np.ndarray) -> np.ndarray:
     design = _relative(cells, counts)
-    scale = np.where(design.max(axis=0) > 0, design.max(axis=0), 1.0)
-    found = lsq_linear(design / scale, np.ones(len(cells)), bounds=(0, np.inf), method="bvls")
-    return np.where(counts.any(axis=0), found.x / scale, 0.0)
+    used = design.any(axis=0)
+    scale = design[:, used].max(axis=0)
+    found = lsq_linear(design[:, used] / scale, np.ones(len(cells)), bounds=(0, np.inf), **BVLS)
+    costs = np.zeros(len(GROUPS))
+    costs[used] = found.x / scale
+    return costs[PRICED_AS]
 
 
 def _residuals(cells: pd.DataFrame, counts: np.ndarray, costs: np.ndarray) -> pd.DataFrame:
@@ -238,8 +309,8 @@ def _residuals(cells: pd.DataFrame, counts: np.ndarray, costs: np.ndarray) -> pd
 
 
 def _covariance(cells, counts, costs) -> tuple[np.ndarray, int, tuple[str, ...]]:
-    seen = counts.any(axis=0)
-    free = costs > 0
+    own = np.arange(len(GROUPS)) == PRICED_AS
+    free = (costs > 0) & own & folded(counts).any(axis=0)
     design = _relative(cells, counts)[:, free]
     dof = len(cells) - int(free.sum())
     if dof <= 0:
@@ -247,23 +318,42 @@ def _covariance(cells, counts, costs) -> tuple[np.ndarray, int, tuple[str, ...]]
     variance = float(np.sum((design @ costs[free] - 1) ** 2)) / dof
     cov = np.zeros((len(GROUPS), len(GROUPS)))
     cov[np.ix_(free, free)] = variance * np.linalg.pinv(design.T @ design)
-    warnings = [
+    warnings = _warnings(costs, cov, _seen(counts) & own)
+    return cov[np.ix_(PRICED_AS, PRICED_AS)], dof, warnings
+
+
+def _warnings(costs, cov, seen) -> tuple[str, ...]:
+    errors = np.sqrt(np.diag(cov))
+    at_zero = [
         f"{NAMES[i]}: 0, the least that is allowed; other groups carry what it costs"
-        for i in np.flatnonzero(seen & ~free)
+        for i in np.flatnonzero(seen & (costs == 0))
     ]
-    return cov, dof, tuple(warnings)
+    barely = [
+        f"{NAMES[i]}: +-{errors[i] / costs[i]:.0%}, the cells barely tell it from other groups"
+        for i in np.flatnonzero(seen & (costs > 0) & (errors > BARELY * costs))
+    ]
+    return (*at_zero, *barely)
 
 
-def _posterior(cells, counts, prior) -> tuple[np.ndarray, np.ndarray, float]:
-    # Least squares with the prior as further rows; groups with a prior of 0 are left out.
-    width = np.where(prior > 0, TRANSFER_SPREAD * prior, 1.0)
-    rows = np.vstack([_relative(cells, counts) / MODEL_ERROR, np.diag((prior > 0) / width)])
-    aims = np.concatenate([np.full(len(cells), 1 / MODEL_ERROR), prior / width])
-    keep = prior > 0
-    scale = np.abs(rows[:, keep]).max(axis=0)
-    found = lsq_linear(rows[:, keep] / scale, aims, bounds=(0, np.inf), method="bvls")
-    costs = np.zeros(len(prior))
+def _posterior(cells, counts, prior, free) -> tuple[np.ndarray, np.ndarray, float]:
+    # Least squares with the prior as further rows; groups with a prior of 0 are left out, those
+    # that are free have no such row.
+    keep = (prior > 0) & (np.arange(len(GROUPS)) == PRICED_AS)
+    stated = keep & ~free
+    pull = np.diag(np.where(stated, 1 / np.where(stated, TRANSFER_SPREAD * prior, 1.0), 0.0))
+    rows = np.vstack([_relative(cells, counts) / MODEL_ERROR, pull[stated]])[:, keep]
+    aims = np.append(
+        np.full(len(cells), 1 / MODEL_ERROR), np.full(stated.sum(), 1 / TRANSFER_SPREAD)
+    )
+    scale = np.abs(rows).max(axis=0)
+    found = lsq_linear(rows / scale, aims, bounds=(0, np.inf), **BVLS)
+    costs, cov = np.zeros(len(GROUPS)), np.zeros((len(GROUPS), len(GROUPS)))
     costs[keep] = found.x / scale
-    cov = np.zeros((len(prior), len(prior)))
-    cov[np.ix_(keep, keep)] = np.linalg.inv(rows[:, keep].T @ rows[:, keep])
-    return costs, cov, float(found.cost)
+    cov[np.ix_(keep, keep)] = np.linalg.pinv(rows.T @ rows)
+    tied = np.ix_(PRICED_AS, PRICED_AS)
+    seen = prior > 0
+    return (
+        np.where(seen, costs[PRICED_AS], 0.0),
+        np.where(np.outer(seen, seen), cov[tied], 0.0),
+        found.cost,
+    )

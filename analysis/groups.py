@@ -5,6 +5,17 @@ Each is charged to the kernel function that does it, and counted from what the s
 are chosen to be few and physical: where the counts of two functions rise together in every world
 (say, shrink_inactive_list() and what it calls once a quantum), one of them stands for both.
 
+Both LRUs share every group but those that only lru_gen does. Some groups are priced as another,
+because the same code runs in both or because a loop was read to be as long:
+
+- page_vma_mapped_walk() looks a folio up for try_to_unmap_one() as for folio_referenced_one();
+- one further PTE of a batch takes 29 to 31 instructions in folio_referenced_one() of x86_64 (14 of
+  them in folio_pte_batch()) and 32 in try_to_unmap_one(); a gather over a contpte block 10 for each
+  of its PTEs on arm64, the lockless one 21, which is why it counts as two. Read from objdump of
+  mm/rmap.o, mm/util.o and arch/arm64/mm/contpte.o of Linux 7.2.13, gcc 12.2, -O2, 48-bit addresses;
+- a page-cache slot and a tail page are one turn each of a short loop of generic C; apart, they and
+  the quantum trade places at every order that is left out.
+
 A PMD-mapped folio is outside: no batch touches it, so that its cost never enters a comparison.
 """
 
@@ -24,60 +35,108 @@ class Group:
     Attributes:
         name: the kernel function that it is charged to.
         part: of the reclaim path: "check" (is the folio in use), "unmap" or "rest". Gathers over a
-            contpte block are "check", though unmapping makes some, up to a tenth of the part: a
-            price of their own is more than the runs can tell (left-out errors of up to 9%).
+            contpte block are "check", though unmapping makes some, up to a tenth of the part.
         what: one event of it, in words.
         count: how often it happened in one simulated request.
-        arch_code: whether each architecture has code of its own for it, so that another
-            architecture's cost says little.
+        priced_as: the group whose price it has, if not one of its own.
+        beyond_small: what a large folio costs beyond a small one. Only runs at order 0 tell it
+            from what each folio costs.
     """
 
     name: str
     part: str
     what: str
     count: Callable[[Events], float]
-    arch_code: bool = False
+    priced_as: str = ""
+    beyond_small: bool = False
 
 
-def _batched(events: Events, switch: str) -> bool:
-    return getattr(KERNELS[events.kernel], switch) and events.world.order > 0
+def _calls(count: Count) -> Callable[[Events], int]:
+    return lambda events: events[count]
+
+
+def _large(count: Callable[[Events], float]) -> Callable[[Events], float]:
+    return lambda events: count(events) if events.world.order > 0 else 0
+
+
+def _nr_pages(events: Events) -> int:
+    return 1 << events.world.order
+
+
+def _checks_in_batches(events: Events) -> bool:
+    return KERNELS[events.kernel].batched_references and events.world.order > 0
+
+
+def _unmaps_in_batches(events: Events) -> bool:
+    return KERNELS[events.kernel].batched_unmap and events.world.order > 0
 
 
 def _contpte(events: Events) -> bool:
-    return events[Count.CONTPTE_PTEP_GET] > 0
+    # A block is folded where an aligned folio fills it.
+    block = ARCHES[events.arch].cont_ptes
+    return 1 < block <= _nr_pages(events)
+
+
+def _further_checks(events: Events) -> int:
+    # PTEs looked at behind the first of each VMA.
+    return events[Count.FOLIO_REFERENCED_ONE] * (_nr_pages(events) - 1)
+
+
+def _further_removals(events: Events) -> int:
+    return events[Count.TRY_TO_UNMAP_ONE] * (_nr_pages(events) - 1)
 
 
 def _young_alone(events: Events) -> int:
-    # The first PTE of each VMA comes with folio_referenced_one().
-    if _batched(events, "batched_references") or _contpte(events):
-        return 0
-    return events[Count.PTEP_CLEAR_FLUSH_YOUNG] - events[Count.FOLIO_REFERENCED_ONE]
-
-
-def _young_in_batch(events: Events) -> int:
-    return events[Count.YOUNG_PTE_OPS] if _batched(events, "batched_references") else 0
+    alone = not _checks_in_batches(events) and not _contpte(events)
+    return _further_checks(events) if alone else 0
 
 
 def _young_contpte_alone(events: Events) -> int:
-    if _batched(events, "batched_references"):
+    alone = not _checks_in_batches(events) and _contpte(events)
+    return _further_checks(events) if alone else 0
+
+
+def _young_in_batch(events: Events) -> int:
+    if _checks_in_batches(events):
+        return _further_checks(events)
+    if not _contpte(events):
         return 0
-    return events[Count.CONTPTE_CLEAR_FLUSH_YOUNG_PTES]
+    # Each PTE that is asked for sweeps its whole block; the first is folio_referenced_one()'s.
+    swept = ARCHES[events.arch].cont_ptes * _nr_pages(events)
+    return events[Count.FOLIO_REFERENCED_ONE] * (swept - 1)
 
 
-def _removed_alone(events: Events) -> int:
-    return 0 if _batched(events, "batched_unmap") else events[Count.FOLIO_REMOVE_RMAP_PTES]
-
-
-def _removed_alone_of_large(events: Events) -> int:
-    return _removed_alone(events) if events.world.order > 0 else 0
+def _ranges_cleared(events: Events) -> int:
+    # A helper out of line and an invalidation of the range, as for removals; elsewhere a loop.
+    return events[Count.FOLIO_PTE_BATCH] if ARCHES[events.arch].range_helpers else 0
 
 
 def _removed_in_batch(events: Events) -> int:
-    return events[Count.FOLIO_REMOVE_RMAP_PTES] if _batched(events, "batched_unmap") else 0
+    return _further_removals(events) if _unmaps_in_batches(events) else 0
 
 
-def _large_freed(events: Events) -> int:
-    return events.nr_reclaimed_folios if events.world.order > 0 else 0
+def _without_hint(events: Events) -> bool:
+    # Where there are contpte blocks, a batch is sized 16 PTEs at a time; elsewhere one by one. An
+    # architecture that has none pays for it within each PTE of a batch.
+    return ARCHES[events.arch].cont_ptes > 1 and not _contpte(events)
+
+
+def _sized_one_by_one(events: Events) -> int:
+    return _young_in_batch(events) if _without_hint(events) else 0
+
+
+def _unmap_sized_one_by_one(events: Events) -> int:
+    return _removed_in_batch(events) if _without_hint(events) else 0
+
+
+def _gathers(events: Events) -> int:
+    return events[Count.CONTPTE_PTEP_GET] + 2 * events[Count.CONTPTE_PTEP_GET_LOCKLESS]
+
+
+def _deferred_flushes(events: Events) -> int:
+    # Where each removal issues its own invalidation (arm64) only the wait is deferred.
+    always = ARCHES[events.arch].defers_flush_always
+    return 0 if always else events[Count.ARCH_TLBBATCH_FLUSH]
 
 
 def _xa_slots(events: Events) -> float:
@@ -85,12 +144,32 @@ def _xa_slots(events: Events) -> float:
     return events[Count.PGSTEAL] / (1 if events.world.order < 6 else 64)
 
 
-def _buddy_freed(events: Events) -> int:
-    return events.functions().get("free_one_page", 0)
+def _freed(events: Events) -> int:
+    return events.nr_reclaimed_folios
 
 
-def _calls(count: Count) -> Callable[[Events], int]:
-    return lambda events: events[count]
+def _freed_elsewhere(low: int, high: int) -> Callable[[Events], int]:
+    # cpus=2 means that another CPU allocated the pages.
+    def count(events: Events) -> int:
+        inside = events.world.cpus > 1 and low <= events.world.order <= high
+        return _freed(events) if inside else 0
+
+    return count
+
+
+def _quanta(events: Events) -> int:
+    return events[Count.SHRINK_FOLIO_LIST] + events[Count.SHRINK_ACTIVE_LIST]
+
+
+def _windows(events: Events) -> int:
+    # lru_gen_set_refs() tells the folios found young. Each call of lru_gen_look_around() on a young
+    # PTE opens a window: one a VMA, or, without the batch, one a PTE.
+    calls = 1 if _checks_in_batches(events) else _nr_pages(events)
+    return events[Count.LRU_GEN_SET_REFS] * events.world.mapped_by * calls
+
+
+def _sorted_folios(events: Events) -> float:
+    return events[Count.PGREFILL] / _nr_pages(events) if events.lru == "mglru" else 0
 
 
 GROUPS: tuple[Group, ...] = (
@@ -103,8 +182,15 @@ GROUPS: tuple[Group, ...] = (
     Group(
         "folio_referenced_one",
         "check",
-        "a folio looked up in one VMA, its first PTE tested",
+        "a folio looked up in one VMA",
         _calls(Count.FOLIO_REFERENCED_ONE),
+    ),
+    Group(
+        "vma_address_end",
+        "check",
+        "a large folio looked up in one VMA, beyond a small one",
+        _large(_calls(Count.FOLIO_REFERENCED_ONE)),
+        beyond_small=True,
     ),
     Group(
         "page_vma_mapped_walk",
@@ -121,45 +207,84 @@ GROUPS: tuple[Group, ...] = (
     Group(
         "clear_flush_young_ptes",
         "check",
-        "the young bit of one PTE cleared within a batch",
+        "the young bit of a further PTE cleared in a batch or block",
         _young_in_batch,
-        arch_code=True,
+    ),
+    Group(
+        "contpte_test_and_clear_young_ptes",
+        "check",
+        "a range of young bits cleared and invalidated, beyond one PTE",
+        _ranges_cleared,
+        priced_as="contpte_get_and_clear_full_ptes",
+    ),
+    Group(
+        "pte_batch_hint",
+        "check",
+        "a further PTE of a batch sized without a contpte hint",
+        _sized_one_by_one,
     ),
     Group(
         "contpte_clear_flush_young_ptes",
         "check",
-        "one PTE asked for, the 16 of its contpte block swept",
+        "a further PTE of a contpte block stepped to and asked for",
         _young_contpte_alone,
     ),
     Group(
         "contpte_ptep_get",
         "check",
         "young and dirty bits gathered over a contpte block",
-        _calls(Count.CONTPTE_PTEP_GET),
+        _gathers,
     ),
     Group(
         "try_to_unmap_one",
         "unmap",
-        "one PTE removed alone: clear, TLB, rmap, rss counter, reference",
-        _removed_alone,
+        "a folio looked up in one VMA",
+        _calls(Count.TRY_TO_UNMAP_ONE),
+        priced_as="folio_referenced_one",
     ),
     Group(
         "folio_remove_rmap_ptes",
         "unmap",
-        "what one PTE removed alone costs more if its folio is large",
-        _removed_alone_of_large,
+        "a PTE or a batch removed: rmap, rss counter, references",
+        _calls(Count.FOLIO_REMOVE_RMAP_PTES),
+    ),
+    Group(
+        "get_and_clear_full_ptes",
+        "unmap",
+        "a further PTE removed in a batch",
+        _removed_in_batch,
+        priced_as="clear_flush_young_ptes",
     ),
     Group(
         "folio_unmap_pte_batch",
         "unmap",
-        "a batch of PTEs removed at once",
-        _removed_in_batch,
+        "a further PTE of a batch sized without a contpte hint",
+        _unmap_sized_one_by_one,
+        priced_as="pte_batch_hint",
+    ),
+    Group(
+        "contpte_get_and_clear_full_ptes",
+        "unmap",
+        "a range of PTEs cleared and invalidated, beyond one PTE",
+        _calls(Count.CONTPTE_GET_AND_CLEAR_FULL_PTES),
     ),
     Group(
         "__contpte_try_unfold",
         "unmap",
         "a contpte block unfolded because one of its PTEs goes",
         _calls(Count.CONTPTE_TRY_UNFOLD),
+    ),
+    Group(
+        "flush_tlb_mm_range",
+        "unmap",
+        "a TLB flush at once, beyond a deferred one",
+        _calls(Count.FLUSH_TLB_MM_RANGE),
+    ),
+    Group(
+        "arch_tlbbatch_flush",
+        "unmap",
+        "the deferred TLB flush of a batch of folios, by IPI",
+        _deferred_flushes,
     ),
     Group(
         "lruvec_stat_mod_folio",
@@ -170,31 +295,86 @@ GROUPS: tuple[Group, ...] = (
     Group(
         "__remove_mapping",
         "rest",
-        "a large folio taken from the page cache, beyond a small one",
-        _large_freed,
+        "a large folio taken out and freed, beyond a small one",
+        _large(_freed),
+        beyond_small=True,
     ),
-    Group("xas_store", "rest", "a page-cache slot replaced by a shadow entry", _xa_slots),
     Group(
         "free_tail_page_prepare",
         "rest",
         "a tail page made ready to be freed",
-        lambda events: events[Count.PGSTEAL] - events.nr_reclaimed_folios,
+        lambda events: events[Count.PGSTEAL] - _freed(events),
     ),
     Group(
-        "free_one_page",
+        "xas_store",
         "rest",
-        "a folio freed to the buddy lists, beyond a per-CPU list",
-        _buddy_freed,
+        "a page-cache slot replaced by a shadow entry",
+        _xa_slots,
+        priced_as="free_tail_page_prepare",
+    ),
+    # free_frozen_page_commit(), mm/page_alloc.c of Linux 7.2, puts folios of order 0 to 3 on a
+    # per-CPU list, and of orders 1 to 3 alone takes a list of many back at once (free_high).
+    Group(
+        "free_frozen_page_commit",
+        "rest",
+        "a page freed that another CPU allocated, beyond one's own",
+        _freed_elsewhere(0, 0),
     ),
     Group(
-        "free_unref_folios",
+        "free_pcppages_bulk",
         "rest",
-        "a batch uncharged and freed, with the scanning around it",
-        _calls(Count.UNCHARGE_BATCH),
+        "an order-1 to 3 folio freed that another CPU allocated",
+        _freed_elsewhere(1, 3),
+    ),
+    Group(
+        "shrink_folio_list",
+        "rest",
+        "a quantum of folios isolated, scanned, put back and freed",
+        _quanta,
+    ),
+    Group(
+        "shrink_node",
+        "rest",
+        "a node call, with its shrinkers",
+        _calls(Count.SHRINK_NODE),
+    ),
+    Group(
+        "lru_gen_look_around",
+        "check",
+        "a look around, beyond a young bit cleared",
+        _calls(Count.LRU_GEN_LOOK_AROUND),
+    ),
+    Group(
+        "get_mem_cgroup_from_folio",
+        "check",
+        "a window of 64 PTEs opened around a young one",
+        _windows,
+    ),
+    Group("get_pte_pfn", "check", "a PTE of a window read", _calls(Count.GET_PTE_PFN)),
+    Group(
+        "get_pfn_folio",
+        "check",
+        "a young PTE of a window followed to its folio",
+        _calls(Count.GET_PFN_FOLIO),
+    ),
+    Group(
+        "lru_gen_set_refs",
+        "rest",
+        "a young folio given to a younger generation",
+        _calls(Count.LRU_GEN_SET_REFS),
+    ),
+    Group(
+        "sort_folio",
+        "rest",
+        "a folio promoted in place moved to its list",
+        _sorted_folios,
     ),
 )
 
 NAMES = tuple(group.name for group in GROUPS)
+# Which group's price each group has: int, shape (len(GROUPS),).
+PRICED_AS = np.array([NAMES.index(group.priced_as or group.name) for group in GROUPS])
+BEYOND_SMALL = np.array([group.beyond_small for group in GROUPS])
 
 
 def group_counts(events: Events) -> np.ndarray:
@@ -207,3 +387,14 @@ def group_counts(events: Events) -> np.ndarray:
     if events.world.order >= pmd_order:
         raise ValueError(f"order {events.world.order} is PMD-mapped: no event groups describe it")
     return np.array([group.count(events) for group in GROUPS], float)
+
+
+def folded(counts: np.ndarray) -> np.ndarray:
+    """Return counts, shape (..., len(GROUPS)), with each added to the group that it is priced as.
+
+    Groups without a price of their own then have none.
+    """
+    sums = np.zeros_like(counts, dtype=float)
+    for group, price in enumerate(PRICED_AS):
+        sums[..., price] += counts[..., group]
+    return sums

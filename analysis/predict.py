@@ -26,8 +26,9 @@ class Prediction:
 
     Attributes:
         elapsed_reduction: 1 - after / before. For instructions, a 95% interval from the fit's
-            covariance and its leave-one-order-out errors; for time, the range over all scenarios
-            of `analysis.elapsed`, each with its 95% bootstrap interval where runs were repeated.
+            covariance, widened by its largest leave-one-order-out error; for time, the range over
+            all scenarios of `analysis.elapsed`, each with its 95% bootstrap interval where runs
+            were repeated.
         speedup: before / after, the same numbers.
         measured: what was measured of the very same, or None.
         assumptions: what must hold for the interval to mean anything.
@@ -177,13 +178,13 @@ def _predict_instructions(arch, order, before, after, blind) -> Prediction:
     gradient = (old * (1 - reduction) - new) / (old @ model.costs)
     from_costs = float(np.sqrt(gradient @ model.cov @ gradient))
     from_form = _left_out_error(scored_on, before, after)
-    reach = stats.t.ppf(0.975, model.dof) * np.hypot(from_costs, from_form)
+    reach = stats.t.ppf(0.975, model.dof) * from_costs + from_form
     interval = Interval(reduction - reach, reduction, min(reduction + reach, 1.0))
     assumptions = (
         "instructions, not time: caches, TLB invalidations and atomics cost nothing here",
         "Linux 7.2, 4 KiB pages, classic LRU, one mapping process, one CPU",
-        f"interval: +-{from_costs:.1%} from the costs, +-{from_form:.1%} from the form of the "
-        f"model, as it errs on orders of {scored_on} left out of the fit",
+        f"interval: standard error of {from_costs:.2%} from the costs, +-{from_form:.2%} from the "
+        f"form of the model: the most that it errs on orders of {scored_on} left out of the fit",
         *(model.warnings if blind else ()),
     )
     measured = measured_reduction(arch, before, after, order)
@@ -194,7 +195,8 @@ def _predict_instructions(arch, order, before, after, blind) -> Prediction:
 
 @cache
 def _left_out_error(arch: str, before: str, after: str) -> float:
-    # Root mean square error of the reduction at orders that the fit had not seen.
+    # Largest error of the reduction at orders that the fit had not seen: the form errs alike in
+    # neighbouring cells, so that a mean would promise too much.
     cells = fit.leave_one_order_out(arch)
     same = [column for column in measurements.CELL if column not in ("kernel", "stats_worker")]
     old, new = (cells[cells["kernel"] == kernel].set_index(same) for kernel in (before, after))
@@ -202,7 +204,7 @@ def _left_out_error(arch: str, before: str, after: str) -> float:
     pairs = pairs[pairs.index.get_level_values("order") > 0]
     predicted = pairs["predicted_new"] / pairs["predicted_old"]
     measured = pairs["instructions_new"] / pairs["instructions_old"]
-    return float(np.sqrt(np.mean((predicted - measured) ** 2)))
+    return float((predicted - measured).abs().max())
 
 
 def _predict_time(arch, order, before, after, blind) -> Prediction:

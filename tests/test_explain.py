@@ -81,7 +81,7 @@ def test_what_is_not_explained_is_small_where_the_batch_pays(arch, order):
 def test_batched_unmapping_of_x86_64_is_explained_by_unmapping_alone():
     parts = by_part(explain.explain("x86_64", 4, metric="instructions"))
     assert {PART[name] for name in parts.index[:-1]} == {"unmap"}
-    assert parts["try_to_unmap_one"] > 0 > parts["folio_unmap_pte_batch"]
+    assert parts["folio_remove_rmap_ptes"] > 0 > parts["get_and_clear_full_ptes"]
 
 
 def test_batched_reference_checks_are_explained_by_the_check():

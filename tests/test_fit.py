@@ -10,13 +10,40 @@ from scipy import stats
 
 from analysis import fit, measurements
 from analysis.fit import FitError
-from analysis.groups import GROUPS, NAMES, group_counts
+from analysis.groups import BEYOND_SMALL, GROUPS, NAMES, PRICED_AS, group_counts
 from sim import FILE_SERIES, MEASURED_ARCHES, World, reclaim
 
-# Instructions per event that a fit has to find again, in the order of GROUPS.
-KNOWN = np.array(
-    [1000, 500, 150, 200, 40, 300, 230, 250, 160, 500, 400, 300, 500, 30, 40, 600, 8000], float
-)
+# Instructions per event that a fit has to find again.
+KNOWN_OF = {
+    "folio_referenced": 1000,
+    "folio_referenced_one": 400,
+    "vma_address_end": 50,
+    "page_vma_mapped_walk": 150,
+    "folio_pte_batch": 60,
+    "clear_flush_young_ptes": 20,
+    "pte_batch_hint": 25,
+    "contpte_clear_flush_young_ptes": 120,
+    "contpte_ptep_get": 170,
+    "folio_remove_rmap_ptes": 390,
+    "contpte_get_and_clear_full_ptes": 100,
+    "__contpte_try_unfold": 440,
+    "flush_tlb_mm_range": 50,
+    "arch_tlbbatch_flush": 350,
+    "lruvec_stat_mod_folio": 300,
+    "__remove_mapping": 400,
+    "free_tail_page_prepare": 45,
+    "free_frozen_page_commit": 230,
+    "free_pcppages_bulk": 90,
+    "shrink_folio_list": 2000,
+    "shrink_node": 2000,
+    "lru_gen_look_around": 300,
+    "get_mem_cgroup_from_folio": 500,
+    "get_pte_pfn": 40,
+    "get_pfn_folio": 50,
+    "lru_gen_set_refs": 1500,
+    "sort_folio": 500,
+}
+KNOWN = np.array([KNOWN_OF[NAMES[price]] for price in PRICED_AS], float)
 NOISE = 0.002  # relative standard deviation of one run
 UNCHANGED = ("base", "references")
 
@@ -42,6 +69,11 @@ def scaled(monkeypatch, chosen, factor=10.0):
 
 fresh_fit = fit.fit.__wrapped__
 fresh_left_out = fit.leave_one_order_out.__wrapped__
+OWN = np.arange(len(GROUPS)) == PRICED_AS
+LRUS = ("classic", "mglru")
+RANGE_HELPER = "contpte_get_and_clear_full_ptes"
+BATCHED_PTE = ("clear_flush_young_ptes", "pte_batch_hint")
+INSEPARABLE = ("lruvec_stat_mod_folio", "folio_remove_rmap_ptes")
 fresh_transfer = fit.transfer.__wrapped__
 
 
@@ -49,8 +81,8 @@ fresh_transfer = fit.transfer.__wrapped__
 def test_known_costs_are_found_again_exactly(arch, monkeypatch):
     made_from(monkeypatch, KNOWN)
     model = fresh_fit(arch)
-    assert model.costs[model.seen] == pytest.approx(KNOWN[model.seen], rel=1e-8)
-    assert np.abs(model.cells["relative_error"]).max() < 1e-10
+    assert model.costs[model.seen] == pytest.approx(KNOWN[model.seen], rel=1e-6)
+    assert np.abs(model.cells["relative_error"]).max() < 1e-9
     assert model.warnings == ()
 
 
@@ -61,10 +93,12 @@ def test_standard_errors_cover_the_known_costs_as_often_as_they_say(arch, monkey
         with monkeypatch.context() as patch:
             made_from(patch, KNOWN, np.random.default_rng(seed))
             model = fresh_fit(arch)
-        errors = np.sqrt(np.diag(model.cov))[model.seen]
+        # Where nothing is at its bound, which cuts a distribution off.
+        inside = model.seen & OWN & (model.costs > 0)
+        errors = np.sqrt(np.diag(model.cov))[inside]
         reach = stats.t.ppf(0.975, model.dof) * errors
-        covered.append(np.abs(model.costs - KNOWN)[model.seen] <= reach)
-    assert 0.93 <= np.mean(covered) <= 0.97
+        covered.append(np.abs(model.costs - KNOWN)[inside] <= reach)
+    assert 0.93 <= np.concatenate(covered).mean() <= 0.97
 
 
 @pytest.mark.parametrize("arch", MEASURED_ARCHES)
@@ -85,20 +119,57 @@ def test_no_shipped_cost_is_negative_and_every_one_at_0_is_told(arch):
     model = fit.fit(arch)
     assert (model.costs >= 0).all()
     zero = {NAMES[i] for i in np.flatnonzero(model.seen & (model.costs == 0))}
-    assert {warning.partition(":")[0] for warning in model.warnings} == zero
-    assert model.dof == len(model.cells) - np.count_nonzero(model.costs)
+    assert {w.partition(":")[0] for w in model.warnings if ": 0, " in w} == zero
+    assert model.dof == len(model.cells) - np.count_nonzero(model.costs[OWN])
     assert np.linalg.eigvalsh(model.cov).min() >= -1e-6
 
 
 @pytest.mark.parametrize("arch", MEASURED_ARCHES)
-def test_left_out_orders_are_priced_within_2_percent_on_average(arch):
+@pytest.mark.parametrize("lru", LRUS)
+def test_left_out_orders_of_either_lru_are_priced_well(arch, lru):
     cells = fit.leave_one_order_out(arch)
-    large = cells[cells["order"].between(1, 8)]
+    large = cells[cells["order"].between(1, 8) & (cells["lru"] == lru)]
     assert set(large["order"]) >= {1, 2, 4, 5, 7, 8}
     assert set(large["kernel"]) == set(FILE_SERIES)
+    assert set(large["cpus"]) == set(large["mapped_by"]) == ({1, 2} if lru == "classic" else {1})
     error = large["predicted"] / large["instructions"] - 1
     assert error.to_numpy() == pytest.approx(large["relative_error"].to_numpy(), abs=1e-12)
-    assert error.abs().mean() <= 0.02
+    assert error.abs().mean() == pytest.approx(fit.left_out_error(arch, lru))
+    assert error.abs().mean() <= 0.006
+    assert error.abs().max() <= 0.03
+
+
+@pytest.mark.parametrize("arch", MEASURED_ARCHES)
+def test_small_folios_are_in_the_fit_and_left_out_they_are_priced_without_what_they_tell(arch):
+    own, left_out = fit.fit(arch).cells, fit.leave_one_order_out(arch)
+    assert own[own["order"] == 0]["relative_error"].abs().max() <= 0.02
+    small = left_out[left_out["order"] == 0]["relative_error"].abs()
+    # Only order 0 tells what a large folio costs beyond a small one: this is what it is worth.
+    assert 0.02 <= small.mean() <= 0.12
+    assert set(np.array(NAMES)[BEYOND_SMALL]) == {"vma_address_end", "__remove_mapping"}
+
+
+@pytest.mark.parametrize("arch", MEASURED_ARCHES)
+def test_the_published_size_is_priced_by_cells_of_a_fortieth_of_it(arch):
+    cells, _ = fit.select(arch)
+    large = fit.priced_by_others(arch, (cells["map_bytes"] > 1 << 32).to_numpy())
+    assert len(large) >= 7
+    assert large["relative_error"].abs().mean() <= 0.01
+    assert large["relative_error"].abs().max() <= 0.03
+
+
+@pytest.mark.parametrize("arch", MEASURED_ARCHES)
+def test_one_process_cannot_tell_what_two_share(arch):
+    # With one process, every mapped-statistic update comes with one removal: their prices part
+    # only where two processes map a folio. Runs of two at a few orders price the others.
+    cells, counts = fit.select(arch)
+    one = (cells["mapped_by"] == 1).to_numpy()
+    update, removal = (counts[one][:, NAMES.index(n)] for n in INSEPARABLE)
+    assert np.array_equal(update, removal)
+    few = cells["order"].isin([0, 1, 2]).to_numpy()
+    others = fit.priced_by_others(arch, ~one & ~few)
+    assert set(others["order"]) == {4, 5, 7, 8}
+    assert others["relative_error"].abs().max() <= 0.05
 
 
 @pytest.mark.parametrize("arch", MEASURED_ARCHES)
@@ -138,12 +209,13 @@ def test_no_cells_are_refused_with_what_there_is(arch, kernels):
 def test_only_cells_are_used_whose_scan_the_simulator_meets():
     cells, counts = fit.emulated_cells()
     assert counts.shape == (len(cells), len(GROUPS))
-    assert set(cells["lru"]) == {"classic"}
-    assert set(cells["cpus"]) == {1}
+    assert set(cells["lru"]) == set(LRUS)
+    assert set(cells["cpus"]) == {1, 2}
     assert cells["order"].max() <= 8
     for row, cell in enumerate(cells.itertuples()):
-        events = fit.simulate_cell(cell)
+        events = fit.matching_events(cell)
         assert events.to_dict()["pgscan"] == cell.pgscan
+        assert events.to_dict()["pgsteal"] == cell.pgsteal
         assert np.array_equal(counts[row], group_counts(events))
 
 
@@ -176,24 +248,39 @@ def test_transfer_does_use_the_runs_that_it_was_given(monkeypatch):
 
 
 def test_transfer_keeps_the_donors_width_where_no_run_tells():
-    model = fit.transfer("x86_64", "arm64", UNCHANGED)
-    at = NAMES.index("folio_unmap_pte_batch")
+    model = fit.transfer("x86_64", "arm64", ("base",))
+    at = NAMES.index("folio_pte_batch")
     assert np.sqrt(model.cov[at, at]) == pytest.approx(0.3 * model.costs[at], rel=1e-6)
     known = NAMES.index("folio_referenced_one")
     assert np.sqrt(model.cov[known, known]) < 0.3 * model.costs[known]
 
 
+def test_a_batch_without_a_hint_costs_what_the_donor_pays_for_both():
+    # x86_64 sizes each batch one PTE at a time; runs of base alone say nothing of it.
+    donor = fit.fit("arm64")
+    model = fit.transfer("x86_64", "arm64", ("base",))
+    cleared, sized = (donor.costs[NAMES.index(n)] for n in BATCHED_PTE)
+    found = model.costs[NAMES.index("clear_flush_young_ptes")]
+    ratio = (
+        model.costs[NAMES.index("folio_pte_batch")] / donor.costs[NAMES.index("folio_pte_batch")]
+    )
+    assert found == pytest.approx(ratio * (cleared + sized), rel=1e-6)
+    assert found == model.costs[NAMES.index("get_and_clear_full_ptes")]
+
+
 def test_transfer_prices_nothing_that_only_the_donors_page_tables_have():
     model = fit.transfer("x86_64", "arm64", UNCHANGED)
     contpte = [place for place, name in enumerate(NAMES) if "contpte" in name]
-    assert len(contpte) == 3
+    assert len(contpte) == 5
     assert not model.seen[contpte].any()
     assert not model.costs[contpte].any()
 
 
 def test_arm64_cannot_be_priced_from_x86_64():
     with pytest.raises(FitError, match=r"x86_64 cannot tell arm64 what .*contpte"):
-        fit.transfer("arm64", "x86_64", UNCHANGED)
+        fit.transfer("arm64", "x86_64", ("base",))
+    # Runs of batched reference checks tell what a range helper costs.
+    assert fit.transfer("arm64", "x86_64", UNCHANGED).seen[NAMES.index(RANGE_HELPER)]
 
 
 @pytest.mark.parametrize("arch", MEASURED_ARCHES)
@@ -205,7 +292,7 @@ def test_a_model_prices_a_request_as_the_sum_over_its_events(arch):
 
 def test_work_without_a_cost_is_refused_by_name():
     events = reclaim(World(map_bytes=64 << 20, reclaim_bytes=16 << 20, order=4), "arm64", "base")
-    with pytest.raises(FitError, match="contpte_ptep_get"):
+    with pytest.raises(FitError, match="contpte_clear_flush_young_ptes, contpte_ptep_get"):
         fit.fit("x86_64").instructions(events)
 
 

@@ -268,7 +268,7 @@ def test_the_published_reduction_is_predicted_at_the_orders_that_it_is_consisten
         ({"order": -1}, WorldError, "expected 0 to 13"),
         ({"arch": "arm64", "blind": True}, FitError, "ask for --metric instructions"),
         (
-            {"arch": "arm64", "blind": True, "metric": "instructions"},
+            {"arch": "arm64", "blind": True, "metric": "instructions", "before": "base"},
             FitError,
             "x86_64 cannot tell arm64",
         ),
