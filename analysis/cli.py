@@ -10,6 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import sim
 from analysis.units import UnitError, parse_orders, parse_size
@@ -77,6 +78,7 @@ def _input_errors() -> tuple[type[Exception], ...]:
         "analysis.report": "ReportError",
         "analysis.results": "ResultsError",
         "analysis.samples": "SamplesError",
+        "analysis.score": "ScoreError",
     }
     loaded = {name: sys.modules[name] for name in names if name in sys.modules}
     return (sim.WorldError, UnitError, *(getattr(loaded[name], names[name]) for name in loaded))
@@ -172,6 +174,31 @@ def _predict(arguments) -> None:
         print(text.prediction(prediction))
 
 
+def _score(arguments) -> None:
+    from analysis import score, text
+
+    for arch in arguments.arch:
+        path = arguments.out / f"blind-{arch}.json"
+        predicted, notes = score.predictions(arch)
+        ident = score.write(arch, predicted, path)
+        found = score.scored(path)
+        if arguments.json:
+            _print_json(score.to_dict(arch, ident, found, notes))
+        else:
+            print(text.scores(arch, ident, path, found, notes))
+
+
+def _whatif(arguments) -> None:
+    from analysis import text, whatif
+
+    found = whatif.whatif(arguments.arch, arguments.order)
+    if arguments.json:
+        rows = found.assign(saved=[saved._asdict() for saved in found["saved"]])
+        _print_json(rows.to_dict(orient="records"))
+    else:
+        print(text.whatifs(arguments.arch, arguments.order, found))
+
+
 def _message(arguments) -> None:
     from analysis import report
 
@@ -220,6 +247,8 @@ def _parser() -> argparse.ArgumentParser:
         ("fit", _fit, _fit_arguments, "print costs per event and how well they predict"),
         ("explain", _explain, _explain_arguments, "attribute a difference to kernel functions"),
         ("predict", _predict, _predict_arguments, "predict what a kernel saves over another"),
+        ("score", _score, _score_arguments, "predict blind, write it down, then score it"),
+        ("whatif", _whatif, _whatif_arguments, "rank what a further change could still save"),
         ("message", _message, _message_arguments, "print a block for a commit message"),
         ("safety", _safety, _safety_arguments, "reclaim random worlds with and without each batch"),
         ("build", _build, _build_arguments, "run all notebooks and write index.html"),
@@ -300,6 +329,23 @@ def _fit_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--arch", type=_names(ARCHES), default=ARCHES, metavar="A,...", help="default: all"
     )
+    command.add_argument("--metric", choices=("instructions",), default="instructions")
+
+
+def _score_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--arch", type=_names(ARCHES), default=["x86_64"], metavar="A,...", help="default: x86_64"
+    )
+    command.add_argument(
+        "--out", type=Path, default=Path("build"), metavar="DIR", help="default: build"
+    )
+    command.add_argument("--json", action="store_true", help="one JSON object an architecture")
+
+
+def _whatif_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--arch", choices=ARCHES, default="x86_64")
+    command.add_argument("--order", type=int, default=4, help="folio order, 0 to 8 (default: 4)")
+    command.add_argument("--json", action="store_true", help="one JSON list")
 
 
 def _step_arguments(command: argparse.ArgumentParser) -> None:

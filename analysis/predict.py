@@ -150,7 +150,7 @@ def _fields(asked: tuple[str, int, str, str]) -> tuple[str, str, str, int]:
 
 
 def _model(arch: str, before: str, blind: bool) -> fit.CostModel:
-    return fit.transfer(arch, DONOR[arch], _unchanged(before)) if blind else fit.fit(arch)
+    return fit.transfer(arch, DONOR[arch], unchanged(before)) if blind else fit.fit(arch)
 
 
 def _same_events(arch: str, order: int, before: str, after: str) -> bool:
@@ -158,7 +158,7 @@ def _same_events(arch: str, order: int, before: str, after: str) -> bool:
     return old.counts == new.counts
 
 
-def _unchanged(before: str) -> tuple[str, ...]:
+def unchanged(before: str) -> tuple[str, ...]:
     """Return the kernels that have no batch that `before` lacks."""
     has = KERNELS[before]
     return tuple(
@@ -174,12 +174,8 @@ def _predict_instructions(arch, order, before, after, blind) -> Prediction:
     old, new = (
         model.counts(elapsed.request_events(arch, kernel, order)) for kernel in (before, after)
     )
-    reduction = 1 - (new @ model.costs) / (old @ model.costs)
-    gradient = (old * (1 - reduction) - new) / (old @ model.costs)
-    from_costs = float(np.sqrt(gradient @ model.cov @ gradient))
-    from_form = _left_out_error(scored_on, before, after)
-    reach = stats.t.ppf(0.975, model.dof) * from_costs + from_form
-    interval = Interval(reduction - reach, reduction, min(reduction + reach, 1.0))
+    from_form = left_out_error(scored_on, before, after)
+    interval, from_costs = reduction_of(model, old, new, from_form)
     assumptions = (
         "instructions, not time: caches, TLB invalidations and atomics cost nothing here",
         "Linux 7.2, 4 KiB pages, classic LRU, one mapping process, one CPU",
@@ -193,10 +189,26 @@ def _predict_instructions(arch, order, before, after, blind) -> Prediction:
     )
 
 
+def reduction_of(
+    model: fit.CostModel, old: np.ndarray, new: np.ndarray, from_form: float
+) -> tuple[Interval, float]:
+    """Return the reduction between two group counts, and its standard error from the costs.
+
+    The interval is the 95% one of the costs, widened by `from_form`; shapes (len(GROUPS),).
+    """
+    reduction = float(1 - (new @ model.costs) / (old @ model.costs))
+    gradient = (old * (1 - reduction) - new) / (old @ model.costs)
+    from_costs = float(np.sqrt(gradient @ model.cov @ gradient))
+    reach = stats.t.ppf(0.975, model.dof) * from_costs + from_form
+    return Interval(reduction - reach, reduction, min(reduction + reach, 1.0)), from_costs
+
+
 @cache
-def _left_out_error(arch: str, before: str, after: str) -> float:
-    # Largest error of the reduction at orders that the fit had not seen: the form errs alike in
-    # neighbouring cells, so that a mean would promise too much.
+def left_out_error(arch: str, before: str, after: str) -> float:
+    """Return the largest error of the reduction at orders that a fit of `arch` had not seen.
+
+    The form of the model errs alike in neighbouring cells, so that a mean would promise too much.
+    """
     cells = fit.leave_one_order_out(arch)
     same = [column for column in measurements.CELL if column not in ("kernel", "stats_worker")]
     old, new = (cells[cells["kernel"] == kernel].set_index(same) for kernel in (before, after))

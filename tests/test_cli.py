@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import sim
-from analysis import cli, explain, fit, measurements, predict, report, text
+from analysis import cli, explain, fit, measurements, predict, report, score, text, whatif
 
 MIB = 1 << 20
 SMALL = ["--map", "16M", "--reclaim", "4M"]
@@ -187,6 +187,35 @@ TO_UNMAP_ONLY = {"before": "base", "after": "unmap-only"}
 def test_fit_prints_both_architectures_unless_told(out):
     assert out("fit") == f"{text.cost_model('arm64')}\n\n{text.cost_model('x86_64')}\n"
     assert out("fit", "--arch", "x86_64") == f"{text.cost_model('x86_64')}\n"
+    assert out("fit", "--arch", "x86_64", "--metric", "instructions") == out(
+        "fit", "--arch", "x86_64"
+    )
+
+
+def test_score_writes_the_predictions_that_it_scores(out, tmp_path):
+    shown = out("score", "--out", tmp_path)
+    path = tmp_path / "blind-x86_64.json"
+    found, notes = score.scored(path), ()
+    ident = json.loads(path.read_text(encoding="utf-8"))["id"]
+    assert shown == text.scores("x86_64", ident, path, found, notes) + "\n"
+    assert "all 26 cells: error mean" in shown
+    told = json.loads(out("score", "--out", tmp_path, "--json"))
+    assert told == json.loads(json.dumps(score.to_dict("x86_64", ident, found, notes)))
+
+
+def test_score_says_which_step_nothing_tells(out, tmp_path):
+    assert "- base to unmap: not predicted" in out("score", "--arch", "arm64", "--out", tmp_path)
+
+
+def test_whatif_prints_its_rows_ranked(out):
+    found = whatif.whatif("x86_64", 8)
+    shown = out("whatif", "--order", 8)
+    assert shown == text.whatifs("x86_64", 8, found) + "\n"
+    places = [shown.index(f"\n{name}  ") for name in found["name"]]
+    assert places == sorted(places)
+    rows = json.loads(out("whatif", "--order", 8, "--json"))
+    assert [row["name"] for row in rows] == list(found["name"])
+    assert rows[0]["saved"] == found["saved"].iloc[0]._asdict()
 
 
 @pytest.mark.parametrize(
@@ -275,6 +304,9 @@ ARM64 = ["simulate", "--arch", "arm64"]
         (["ingest", "prose.txt"], "prose.txt"),
         (["ingest", "mail.txt", "--json", "--csv"], "not allowed with"),
         (["fit", "--arch", "riscv"], "arm64, x86_64"),
+        (["fit", "--metric", "time"], "instructions"),
+        (["score", "--arch", "riscv"], "arm64, x86_64"),
+        (["whatif", "--order", "9"], "expected 0 to 8"),
         (["fit", "--arch", ""], "arm64, x86_64"),
         (["fit", "--arch", "arm64,,x86_64"], "arm64, x86_64"),
         (["explain", "--order", "10"], "expected 0 to 9"),
@@ -287,7 +319,7 @@ ARM64 = ["simulate", "--arch", "arm64"]
         (["predict", "--metric", "speed"], "time.*instructions"),
         (["predict", "--arch", "arm64", "--blind"], "ask for --metric instructions"),
         (
-            ["predict", "--arch", "arm64", "--blind", "--metric", "instructions"],
+            ["predict", "--arch=arm64", "--blind", "--metric=instructions", "--before=base"],
             "x86_64 cannot tell arm64",
         ),
         (["safety", "--worlds", "0"], "'0': expected a whole number, at least 1"),

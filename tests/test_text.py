@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 import pytest
 
-from analysis import explain, fit, measurements, predict, text
+from analysis import baselines, explain, fit, measurements, predict, text
 from sim import MEASURED_ARCHES
 
 
@@ -10,18 +10,23 @@ def row_of(shown, name):
     return row[31:].replace("(", "").replace(")", "").split()
 
 
+def cost_row(shown, name):
+    (row,) = (line for line in shown.splitlines() if line[:34].rstrip() == name)
+    return row[34:].split()
+
+
 @pytest.mark.parametrize("arch", MEASURED_ARCHES)
 def test_a_cost_model_shows_every_cost_and_its_standard_error(arch):
     shown = text.cost_model(arch)
     model = fit.fit(arch)
     for row in model.table().itertuples():
-        cost, sign, error, *what = row_of(shown, row.group)
+        cost, sign, error, *what = cost_row(shown, row.group)
         assert (cost, sign, error) == (
             f"{row.instructions:.1f}",
             "+-",
             f"{row.standard_error:.1f}",
         )
-        assert " ".join(what) == row.what
+        assert " ".join(what) == row.what + (f" (as {row.priced_as})" if row.priced_as else "")
     assert model.id in shown
     for warning in model.warnings:
         assert warning in shown
@@ -30,14 +35,28 @@ def test_a_cost_model_shows_every_cost_and_its_standard_error(arch):
 @pytest.mark.parametrize("arch", MEASURED_ARCHES)
 def test_a_cost_model_shows_its_errors_on_orders_left_out(arch):
     shown = text.cost_model(arch)
-    cells = fit.leave_one_order_out(arch)
-    errors = cells[cells["order"] > 0].set_index("order")["relative_error"].abs()
-    assert f"left out orders 1 to 8: mean {errors.mean():.2%}, worst {errors.max():.2%}" in shown
-    residuals = fit.fit(arch).cells["relative_error"].abs()
-    assert f"residuals: mean {residuals.mean():.2%}, worst {residuals.max():.2%}" in shown
+    own = fit.fit(arch).cells["relative_error"].abs()
+    assert f"residuals: mean {own.mean():.2%}, worst {own.max():.2%}" in shown
+    left_out = {
+        "events": fit.leave_one_order_out(arch),
+        **{f"{form} curve": baselines.leave_one_order_out(arch, form) for form in baselines.FORMS},
+    }
+    for lru in ("classic", "mglru"):
+        for name, cells in left_out.items():
+            large = cells[(cells["order"] > 0) & (cells["lru"] == lru)]
+            errors = large["relative_error"].abs()
+            worst = large.loc[errors.idxmax()]
+            (row,) = (x for x in shown.splitlines() if x.startswith(f"{lru}: {name}, orders 1"))
+            assert row[38:].split()[:3] == [
+                f"{errors.mean():.2%}",
+                f"{errors.max():.2%}",
+                str(len(large)),
+            ]
+            assert f"{worst['kernel']}, order {worst['order']}, " in row
     rows = [line.split() for line in shown.splitlines()]
-    for order, own in errors.groupby("order"):
-        assert [str(order), f"{own.mean():.2%}", f"{own.max():.2%}", str(len(own))] in rows
+    errors = left_out["events"].set_index("order")["relative_error"].abs()
+    for order, those in errors.groupby("order"):
+        assert [str(order), f"{those.mean():.2%}", f"{those.max():.2%}", str(len(those))] in rows
 
 
 def test_an_attribution_in_instructions_is_in_millions():
