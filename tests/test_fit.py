@@ -159,6 +159,29 @@ def test_the_published_size_is_priced_by_cells_of_a_fortieth_of_it(arch):
 
 
 @pytest.mark.parametrize("arch", MEASURED_ARCHES)
+@pytest.mark.parametrize("kernel", FILE_SERIES)
+@pytest.mark.parametrize("order", [0, 3, 6])
+def test_each_further_process_costs_what_the_second_did(arch, kernel, order):
+    # Four processes were not run: the fit reaches them along the line through one and two.
+    worlds = (
+        World(map_bytes=64 << 20, reclaim_bytes=48 << 20, order=order, mapped_by=processes)
+        for processes in (1, 2, 4)
+    )
+    one, two, four = (fit.fit(arch).instructions(reclaim(w, arch, kernel)) for w in worlds)
+    assert four == pytest.approx(two + 2 * (two - one), rel=1e-6)
+
+
+@pytest.mark.parametrize("arch", MEASURED_ARCHES)
+def test_orders_that_were_not_run_lie_between_their_neighbours(arch):
+    worlds = (World(map_bytes=64 << 20, reclaim_bytes=48 << 20, order=order) for order in range(9))
+    used = [fit.fit(arch).instructions(reclaim(world, arch, "unmap")) for world in worlds]
+    assert used == sorted(used, reverse=True)
+    for order in (3, 6):
+        share = (used[order - 1] - used[order]) / (used[order - 1] - used[order + 1])
+        assert 0.4 < share < 0.8
+
+
+@pytest.mark.parametrize("arch", MEASURED_ARCHES)
 def test_one_process_cannot_tell_what_two_share(arch):
     # With one process, every mapped-statistic update comes with one removal: their prices part
     # only where two processes map a folio. Runs of two at a few orders price the others.
