@@ -25,7 +25,7 @@ from analysis.groups import group_counts
 from sim import ARCHES, reclaim
 from sim.ident import short_id
 
-STEPS = (("references", "unmap"), ("base", "unmap"))
+STEPS = (("references", "unmap"), ("base", "unmap"), ("base", "references"))
 WORLD = [column for column in measurements.CELL if column not in ("arch", "kernel")]
 TARGET = 0.02
 PLAIN = {"lru": "classic", "cpus": 1, "mapped_by": 1, "map_bytes": 256 << 20}
