@@ -1,35 +1,26 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Elapsed time of a reclaim request by folio order: what instructions alone cannot say.
+"""Elapsed time of a request, and what a changed kernel takes off it: draws, not one number.
 
-Instructions are exact but are not time: a PTE removal waits for atomics and TLB invalidations, a
-page-cache removal for cold cache lines. Each architecture has one real source of time here, and
-each leaves something open; what is open becomes a range of scenarios, never a hidden constant.
-
-arm64: three published times of one server, base, references and unmap. They give three prices, in
-ns per instruction, of what batched reference checks saved, of what batched unmapping saved and of
-what remained; but only once an order is assumed, which was not published. Every order for which
-all three prices are such as a processor can have is one scenario.
-
-x86_64: MADV_PAGEOUT of one host, of file folios (unmapped one PTE at a time) and of lazyfree folios
-(unmapped in batches). It has no reference check, which is added as instructions at a range of
-prices; and it flushes the TLB at each removal, as memory.reclaim does only while no other CPU has
-the address space loaded: with and without that flush are two scenarios.
+What is not known stays apart: the costs (parameter), what the sum of terms cannot say (model), and
+what one more pair of runs would scatter by (noise). On x86_64 how the TLB is flushed depends on
+where the mapping processes ran; unless it is said, half of the draws take either way that
+memory.reclaim from another process can go.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, lru_cache
 
 import numpy as np
 import pandas as pd
 
-from analysis import fit, measurements
-from analysis.groups import GROUPS, NAMES, group_counts
-from sim import KERNELS, Events, World, reclaim
-
-GIB = 1 << 30
-# The published experiment: 10 GiB mapped, 8 GiB reclaimed. Every time here is of that request.
-MAP_BYTES, RECLAIM_BYTES = 10 * GIB, 8 * GIB
+from analysis import fit, machines, measurements, timing
+from analysis.groups import GROUPS, group_counts
+from analysis.interval import Interval
+from analysis.machines import MAP_BYTES, RECLAIM_BYTES
+from analysis.stalls import PARTS, pageout_terms
+from sim import Events, World, reclaim
+from sim.arch import isa
+from sim.ident import short_id
 
 # ns per instruction that long stretches of kernel code can take: from 3.3 instructions per cycle at
 # 3 GHz, which server cores do not sustain over code that walks page tables, to 0.2, where most of
@@ -39,35 +30,123 @@ FASTEST_NS, SLOWEST_NS = 0.1, 1.5
 # "Around 5%": as much as rounds to it.
 SHARE_ROUNDING = 0.005
 
-# Bootstrap samples of the host's rounds.
-DRAWS = 400
-
 CHECK = np.array([group.part == "check" for group in GROUPS])
 
+# How the TLB may be flushed where nobody says: see `stalls.FLUSHES`.
+OPEN_FLUSHES = {"arm64": ("deferred",), "x86_64": ("deferred", "elsewhere")}
 
-@dataclass(frozen=True)
-class Scenario:
-    """One full set of answers to what the measurements leave open.
+
+@dataclass(frozen=True, eq=False)
+class Reduction:
+    """What `after` takes off `before`, as a share of it: 1 - after / before.
 
     Attributes:
-        name: in words, for people.
-        seconds: elapsed time of the published request for (kernel, order), 1 <= order <= 8, in
-            seconds, shape (draws,): first the best value, then draws of its sampling error, where
-            runs were repeated.
+        interval: median, and 2.5% to 97.5% of the draws; costs and model error, not noise.
+        parameter_sd, model_sd: standard deviations that make the interval.
+        noise_sd: that of one more pair of runs, beyond the interval.
+        before_s, after_s: medians of the two times, seconds.
+        draws: shape (draws,), with model error. costs_only: without.
     """
 
-    name: str
-    seconds: Callable[[str, int], np.ndarray]
+    interval: Interval
+    parameter_sd: float
+    model_sd: float
+    noise_sd: float
+    before_s: float
+    after_s: float
+    draws: np.ndarray
+    costs_only: np.ndarray
+
+    @property
+    def id(self) -> str:
+        """Id of the interval."""
+        return short_id([f"{end:.6f}" for end in self.interval])
 
 
-def scenarios(arch: str, model: fit.CostModel | None = None) -> tuple[Scenario, ...]:
-    """Return every scenario of one architecture, the best guess first.
+def reduction(
+    costs: timing.TimeFit,
+    before: str,
+    after: str,
+    order: int,
+    *,
+    flushes: tuple[str, ...] = (),
+    workload: str = "file",
+    **world,
+) -> Reduction:
+    """Return the elapsed reduction of one step at one folio order on one machine.
 
-    `model` prices instructions; without one it is the fit to all runs of the architecture.
+    Args:
+        costs: of the machine.
+        before, after: keys of `sim.KERNELS`.
+        flushes: members of `stalls.FLUSHES`, each as likely; `OPEN_FLUSHES` if empty.
+        workload: "file": the published request; "lazyfree": MADV_PAGEOUT of 128 MiB.
+        world: further fields of `sim.World`, and lru.
+
+    Raises:
+        WorldError: there is no such world.
     """
-    if arch == "arm64":
-        return _arm64()
-    return _x86_64(model or fit.fit(arch))
+    flushes = flushes or OPEN_FLUSHES[isa(costs.machine.arch)]
+    # Shape (flushes, kernels, terms, parts); each draw goes one way.
+    pairs = [
+        [request_terms(costs, kernel, order, flush, workload, **world) for flush in flushes]
+        for kernel in (before, after)
+    ]
+    terms = np.array(pairs).swapaxes(0, 1)
+    drawn = costs.posterior.costs
+    way = np.arange(len(drawn)) % len(flushes)
+    ns = np.einsum("bt,bktp->bkp", drawn, terms[way])
+    alike = np.array([np.array_equal(*terms[:, :, :, p].swapaxes(0, 1)) for p in range(len(PARTS))])
+    wrong = ns * (1 + costs.posterior.model_error[:, None, None] * _errors(len(drawn), alike))
+    only, draws = (1 - np.divide(*t.sum(axis=2).T[::-1]) for t in (ns, np.maximum(wrong, 0)))
+    low, best, high = np.percentile(draws, (2.5, 50, 97.5))
+    parameter_sd = float(only.std())
+    return Reduction(
+        Interval(float(low), float(best), float(high)),
+        parameter_sd,
+        float(np.sqrt(max(draws.var() - parameter_sd**2, 0))),
+        float((1 - best) * np.sqrt(2) * machines.run_noise()[0]),
+        *(float(np.median(ns[:, kernel].sum(axis=1))) / 1e9 for kernel in (0, 1)),
+        draws,
+        only,
+    )
+
+
+def _errors(draws: int, alike: np.ndarray) -> np.ndarray:
+    # Standard normal, shape (draws, 2 kernels, parts): what both kernels do alike is wrong alike.
+    errors = np.random.default_rng(2).normal(size=(draws, 2, len(alike)))
+    errors[:, 1, alike] = errors[:, 0, alike]
+    return errors
+
+
+def assumptions(costs: timing.TimeFit, found: Reduction, flushes: tuple[str, ...]) -> tuple:
+    """Return what must hold for a reduction to mean anything, and what its interval is made of."""
+    table = costs.table()
+    by_verdict = table.groupby("verdict")["term"].apply(", ".join)
+    rank, occurring = costs.rank
+    said = [f"{verdict}: {terms}" for verdict, terms in by_verdict.items()]
+    flushed = [] if isa(costs.machine.arch) == "arm64" else [f"TLB flush {' or '.join(flushes)}"]
+    return (
+        *costs.machine.notes,
+        *flushed,
+        f"standard deviations: {found.parameter_sd:.1%} of the costs, {found.model_sd:.1%} of the "
+        f"model's form, both in the interval; {found.noise_sd:.1%} of one more pair of runs, not "
+        "in it",
+        f"{rank} of {occurring} costs are told apart by the times; {'; '.join(said)}",
+    )
+
+
+# The workload of the published lazyfree series.
+LAZYFREE_BYTES = 128 << 20
+
+
+def request_terms(
+    costs: timing.TimeFit, kernel: str, order: int, flush: str, workload: str = "file", **world
+) -> np.ndarray:
+    """Return `stalls.terms_of` one request on one machine; arguments as of `reduction`."""
+    arch = costs.machine.arch
+    if workload == "lazyfree":
+        return pageout_terms(arch, workload, order, LAZYFREE_BYTES, costs.model, kernel)
+    return timing.request_terms(arch, kernel, order, costs.model, flush, **world)
 
 
 # Typed: 1 and True are equal keys, and only one of them is an order.
@@ -90,9 +169,6 @@ def request_instructions(
     """Return instructions of the published request, or of the groups that `part` selects."""
     priced = request_counts(model.arch, kernel, order) * model.costs
     return float(priced.sum() if part is None else priced[part].sum())
-
-
-# arm64
 
 
 def published_seconds(metric: str = "real") -> dict[str, float]:
@@ -146,117 +222,3 @@ def implied_prices() -> pd.DataFrame:
         lambda price: bool(price.between(FASTEST_NS, SLOWEST_NS).all()), axis=1
     )
     return prices
-
-
-def _arm64() -> tuple[Scenario, ...]:
-    prices = implied_prices()
-    consistent = prices[prices["consistent"]]
-    # The middle order first: nothing published prefers one of them.
-    order_of = sorted(consistent.index, key=lambda o: abs(o - np.median(consistent.index)))
-    return tuple(_arm64_scenario(order, prices.loc[order]) for order in order_of)
-
-
-def _arm64_scenario(assumed: int, price: pd.Series) -> Scenario:
-    def seconds(kernel: str, order: int) -> np.ndarray:
-        model = fit.fit("arm64")
-        used = {k: request_instructions(model, k, order) for k in ("base", "references", "unmap")}
-        total = price["remainder"] * used["unmap"]
-        if not KERNELS[kernel].batched_unmap:
-            total += price["unmap"] * (used["references"] - used["unmap"])
-        if not KERNELS[kernel].batched_references:
-            total += price["references"] * (used["base"] - used["references"])
-        return np.array([total * 1e-9])
-
-    return Scenario(f"the published arm64 times were taken at order {assumed}", seconds)
-
-
-# x86_64
-
-
-@cache
-def host_page_ns() -> dict[str, np.ndarray]:
-    """Return ns per page of MADV_PAGEOUT by workload: shape (DRAWS + 1, 9), orders 0 to 8.
-
-    Row 0 holds the medians over all rounds, the others those of bootstrap samples of rounds: all
-    cells were timed once a round, so that a round is what repeats. Orders that were not run are
-    interpolated between their neighbours on the log of the time.
-    """
-    runs = measurements.host_sweep()
-    runs = runs[runs["order"] <= 8]
-    ns = (runs["cpu_s"] / runs["pages"] * 1e9).rename("ns")
-    rounds = runs["round"].unique()
-    draws = np.random.default_rng(0).choice(rounds, (DRAWS, len(rounds)))
-    page_ns = {}
-    for workload, own in runs.assign(ns=ns).groupby("workload"):
-        table = own.pivot_table(index="round", columns="order", values="ns")
-        medians = [table.median(), *(table.loc[draw].median() for draw in draws)]
-        page_ns[workload] = np.array([_interpolate(median) for median in medians])
-    return page_ns
-
-
-def _interpolate(by_order: pd.Series) -> np.ndarray:
-    orders = np.arange(9)
-    return np.exp(np.interp(orders, by_order.index, np.log(by_order)))
-
-
-def flush_ns() -> float:
-    """Return ns of one immediate TLB flush on the host: its share of the order-8 profile."""
-    profile = measurements.load("host/profile_order8.csv").set_index("function")["share_percent"]
-    return host_page_ns()["file"][0, 8] * profile["flush_tlb_mm_range"] / 100
-
-
-def host_prices(model: fit.CostModel) -> tuple[float, float]:
-    """Return ns per instruction of unmapping one PTE on the host, without and with its flush.
-
-    What batching saved per page at order 8, over the instructions that it saves there.
-    """
-    page_ns = host_page_ns()
-    saved_ns = page_ns["file"][0, 8] - page_ns["lazyfree"][0, 8]
-    used = [request_instructions(model, kernel, 8) for kernel in ("references", "unmap")]
-    per_page = (used[0] - used[1]) / (RECLAIM_BYTES >> 12)
-    return (saved_ns - flush_ns()) / per_page, saved_ns / per_page
-
-
-def _x86_64(model: fit.CostModel) -> tuple[Scenario, ...]:
-    low, high = host_prices(model)
-    middle = float(np.sqrt(low * high))
-    return (
-        _x86_64_scenario(model, flushes=False, check_ns=middle),
-        *(
-            _x86_64_scenario(model, flushes=flushes, check_ns=check_ns)
-            for flushes in (False, True)
-            for check_ns in (low, high)
-        ),
-    )
-
-
-def _x86_64_scenario(model: fit.CostModel, *, flushes: bool, check_ns: float) -> Scenario:
-    pages = RECLAIM_BYTES >> 12
-
-    def seconds(kernel: str, order: int) -> np.ndarray:
-        file_ns, lazyfree_ns = (host_page_ns()[w] for w in ("file", "lazyfree"))
-        nr_pages = 1 << order
-        if KERNELS[kernel].batched_unmap:
-            # Lazyfree folios stand in for batched file folios, plus what a file folio costs more:
-            # its removal from the page cache, seen at order 0 where neither is batched.
-            page_ns = lazyfree_ns[:, order] + (file_ns[:, 0] - lazyfree_ns[:, 0]) / nr_pages
-            flushed_pages = 1 / nr_pages
-        else:
-            page_ns = file_ns[:, order]
-            flushed_pages = 1.0
-        if not flushes:
-            page_ns = page_ns - flush_ns() * flushed_pages
-        return 1e-9 * (pages * page_ns + check_ns * _scan_instructions(model, kernel, order))
-
-    flush = "at each removal" if flushes else "deferred, not waited for"
-    return Scenario(f"TLB flush {flush}; scanning at {check_ns:.2f} ns an instruction", seconds)
-
-
-def _scan_instructions(model: fit.CostModel, kernel: str, order: int) -> float:
-    # What memory.reclaim does beyond MADV_PAGEOUT: reference checks, and folios isolated and put
-    # back more often than the once that frees them.
-    counts, costs = request_counts("x86_64", kernel, order), model.costs
-    looked_at = NAMES.index("folio_referenced")
-    freed = (RECLAIM_BYTES >> 12) >> order
-    again = max(counts[looked_at] - freed, 0) * costs[looked_at]
-    return float((counts * costs)[CHECK].sum() + again)

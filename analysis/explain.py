@@ -11,10 +11,10 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from analysis import elapsed, fit, measurements
-from analysis.groups import NAMES
-from analysis.units import folio_size
-from sim import FILE_SERIES, Events, WorldError
+from analysis import elapsed, fit, machines, measurements, stalls, timing
+from analysis.folio_sizes import consistent_orders, order_sentence
+from analysis.groups import GROUPS, NAMES
+from sim import ARCHES, FILE_SERIES, MEASURED_ARCHES, Events, World, WorldError
 from sim.ident import short_id
 
 NOT_EXPLAINED = "not explained"
@@ -28,8 +28,8 @@ class Attribution:
         unit: "instructions" or "s".
         before_value, after_value: the two totals, in `unit`.
         parts: one row a part that is not 0, largest first, "not explained" last: part, value,
-            low, high (95%, from the covariance of the costs; missing for "not explained"). The
-            values sum to before_value - after_value.
+            low, high (95%, of the costs; of "not explained" that of the model's form, missing for
+            instructions). The values sum to before_value - after_value.
         basis: what the totals are: measured, published or fitted.
         notes: what must be known to read it.
     """
@@ -70,25 +70,40 @@ def explain(
     Args:
         arch: a member of `sim.MEASURED_ARCHES`.
         order: folio order, 0 to 9.
-        before, after: members of `sim.FILE_SERIES`.
+        before, after: members of `sim.FILE_SERIES`; for time, the two of the lazyfree series too,
+            which is MADV_PAGEOUT of 128 MiB of lazyfree folios.
         metric: "instructions": the emulated cell of 256 MiB with 0.2 GiB reclaimed, or, for an
             order that was not run, the fit of the published request; "time": the published arm64
-            seconds, priced as if they had been taken at this order.
+            seconds, priced as if they had been taken at this order, or what the costs of
+            `analysis.timing` give, where none were published.
 
     Raises:
         WorldError: an unknown name, or no batch can matter at that order.
-        FitError: time was asked for and none was published.
+        FitError: there are no measurements of that architecture.
     """
-    for name, value in (("before", before), ("after", after)):
-        if value not in FILE_SERIES:
-            raise WorldError(f"{name} {value!r}: expected one of {', '.join(FILE_SERIES)}")
+    if metric not in ("time", "instructions"):
+        raise WorldError(f"metric {metric!r}: expected one of time, instructions")
+    _check_kernels(before, after, metric)
     if order not in range(10):
         raise WorldError(f"order {order}: expected 0 to 9")
     if metric == "instructions":
         return _explain_instructions(arch, order, before, after)
-    if metric == "time":
-        return _explain_time(arch, order, before, after)
-    raise WorldError(f"metric {metric!r}: expected one of time, instructions")
+    if arch not in MEASURED_ARCHES:
+        raise fit.FitError(f"no times of {arch}: there are some of {', '.join(MEASURED_ARCHES)}")
+    return _explain_time(arch, order, before, after)
+
+
+# The two series whose kernels differ in what they do to the same folios.
+_LAZYFREE_SERIES = ("lazyfree-before", "lazyfree")
+
+
+def _check_kernels(before: str, after: str, metric: str) -> None:
+    allowed = FILE_SERIES
+    if metric == "time" and before in _LAZYFREE_SERIES:
+        allowed = _LAZYFREE_SERIES
+    for name, value in (("before", before), ("after", after)):
+        if value not in allowed:
+            raise WorldError(f"{name} {value!r}: expected one of {', '.join(allowed)}")
 
 
 def _explain_instructions(arch: str, order: int, before: str, after: str) -> Attribution:
@@ -118,27 +133,72 @@ def _fewer(model: fit.CostModel, old: Events, new: Events) -> np.ndarray:
 
 
 def _explain_time(arch: str, order: int, before: str, after: str) -> Attribution:
-    seconds = elapsed.published_seconds()
-    if arch != "arm64" or before not in seconds or after not in seconds:
-        raise fit.FitError(
-            f"no published seconds of {before} and {after} on {arch}: "
-            f"arm64 has {', '.join(seconds)}; ask for --metric instructions"
-        )
-    if order not in elapsed.implied_prices().index:
-        raise WorldError(f"order {order}: no batch can matter, but it did where it was published")
-    model = fit.fit(arch)
-    counts = [elapsed.request_counts(arch, kernel, order) for kernel in (before, after)]
-    price = elapsed.implied_prices().loc[order, "remainder"] * 1e-9
-    parts = _parts(model, counts[0] - counts[1], price, seconds[before] - seconds[after])
-    notes = (
+    if not 0 < order < ARCHES[arch].pmd_order:
+        raise WorldError(f"order {order}: no batch can matter, so that no time is saved")
+    machine = machines.reference(arch)
+    costs = timing.time_fit(machine) if machine.knows_orders else timing.fit_at(machine, order)
+    workload = "file" if before in FILE_SERIES else "lazyfree"
+    found = elapsed.reduction(costs, before, after, order, workload=workload)
+    drawn, names = _time_parts(costs, (before, after), order, workload)
+    observed = elapsed.published_seconds() if arch == "arm64" else {}
+    if {before, after} <= set(observed):
+        values, basis = [observed[before], observed[after]], "published"
+    else:
+        whole = [_whole(costs, kernel, order, workload) for kernel in (before, after)]
+        values, basis = whole, f"predicted for the {machine.name}"
+    parts = _drawn_parts(drawn, names, values[0] - values[1])
+    wrong = (found.draws - found.costs_only) * values[0]
+    rest = parts["part"] == NOT_EXPLAINED
+    parts.loc[rest, ["low", "high"]] = parts["value"].iloc[-1] + np.percentile(wrong, (2.5, 97.5))
+    assumed = () if machine.knows_orders else (
         f"order {order} is assumed: the folio size was not published",
-        f"every instruction priced alike, {price * 1e9:.2f} ns: what the kernel with both batches "
-        "takes; waiting for TLB invalidations and atomics shows up as not explained",
-        "n = 1 run a kernel, no spread published",
+    )  # fmt: skip
+    notes = (
+        *assumed,
+        *machine.notes[:1],
+        f"the interval of {NOT_EXPLAINED!r} is the error of the model's form",
     )
-    return Attribution(
-        arch, before, after, order, "s", seconds[before], seconds[after], parts, "published", notes
+    return Attribution(arch, before, after, order, "s", *values, parts, basis, notes)
+
+
+def _requested(order: int, workload: str) -> tuple[World, str]:
+    # The request that is explained, and how it flushes the TLB where that is open.
+    if workload == "lazyfree":
+        size = elapsed.LAZYFREE_BYTES
+        world = World(map_bytes=size, reclaim_bytes=size, order=order, workload=workload)
+        return world, "own"
+    sizes = {"map_bytes": elapsed.MAP_BYTES, "reclaim_bytes": elapsed.RECLAIM_BYTES}
+    return World(**sizes, order=order, cpus=2), "deferred"
+
+
+def _whole(costs: timing.TimeFit, kernel: str, order: int, workload: str) -> float:
+    world, flush = _requested(order, workload)
+    events = timing.simulated(world, costs.machine.arch, kernel)
+    return float(costs.ns(stalls.terms_of(events, costs.model, flush)).sum(axis=1).mean() * 1e-9)
+
+
+def _time_parts(costs, kernels, order, workload) -> tuple[np.ndarray, list[str]]:
+    # Draws of what each event group, by the price of its part, and each stall takes less: seconds.
+    world, flush = _requested(order, workload)
+    old, new = (timing.simulated(world, costs.machine.arch, kernel) for kernel in kernels)
+    fewer = stalls.group_counts_of(old) - stalls.group_counts_of(new)
+    prices = costs.posterior.costs[:, [stalls.part_of(group) for group in GROUPS]]
+    waits = np.subtract(
+        *(stalls.terms_of(events, costs.model, flush).sum(axis=1) for events in (old, new))
+    )[stalls.NR_PRICES :]
+    drawn = np.hstack(
+        [prices * (fewer * costs.model.costs), costs.posterior.costs[:, stalls.NR_PRICES :] * waits]
     )
+    return drawn * 1e-9, [*NAMES, *stalls.TERM_NAMES[stalls.NR_PRICES :]]
+
+
+def _drawn_parts(drawn: np.ndarray, names: list[str], difference: float) -> pd.DataFrame:
+    low, high = np.percentile(drawn, (2.5, 97.5), axis=0)
+    parts = pd.DataFrame({"part": names, "value": drawn.mean(axis=0), "low": low, "high": high})
+    parts = parts[drawn.any(axis=0)].sort_values("value", ascending=False, key=np.abs)
+    rest = {"part": [NOT_EXPLAINED], "value": [difference - parts["value"].sum()]}
+    # Not of integers, where no part is left.
+    return pd.concat([parts.astype({"value": float}), pd.DataFrame(rest)], ignore_index=True)
 
 
 def _parts(
@@ -161,20 +221,11 @@ def leftover_instructions(arch: str, order: int, kernel: str = "unmap") -> pd.Da
     return shares[shares["share"] > 0].sort_values("share", ascending=False, ignore_index=True)
 
 
-def consistent_orders() -> tuple[int, ...]:
-    """Return the folio orders that the published arm64 numbers allow; see `elapsed`."""
-    prices = elapsed.implied_prices()
-    return tuple(int(order) for order in prices.index[prices["consistent"]])
-
-
-def order_sentence() -> str:
-    """Return, in one sentence, what the published numbers say of the folio size."""
-    orders = consistent_orders()
-    seconds = elapsed.published_seconds()
-    shares = elapsed.published_check_share()
-    return (
-        f"{seconds['base']:.3f}, {seconds['references']:.3f} and {seconds['unmap']:.3f} s and the "
-        f"fall from {shares[0]:.0%} to {shares[1]:.0%} are consistent with folios of order "
-        f"{orders[0]} to {orders[-1]} ({folio_size(orders[0])} to {folio_size(orders[-1])}), and "
-        "cannot tell these apart: three times do not determine a dozen costs"
-    )
+__all__ = [
+    "NOT_EXPLAINED",
+    "Attribution",
+    "consistent_orders",
+    "explain",
+    "leftover_instructions",
+    "order_sentence",
+]

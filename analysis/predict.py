@@ -11,9 +11,10 @@ from functools import cache, cached_property
 import numpy as np
 from scipy import stats
 
-from analysis import elapsed, fit, measurements
+from analysis import elapsed, fit, machines, measurements, timing
 from analysis.interval import Interval, speedup_of
 from sim import ARCHES, FILE_SERIES, KERNELS, WorldError
+from sim.arch import isa
 from sim.ident import short_id
 
 METRICS = ("time", "instructions")
@@ -26,9 +27,9 @@ class Prediction:
 
     Attributes:
         elapsed_reduction: 1 - after / before. For instructions, a 95% interval from the fit's
-            covariance, widened by its largest leave-one-order-out error; for time, the range over
-            all scenarios of `analysis.elapsed`, each with its 95% bootstrap interval where runs
-            were repeated.
+            covariance, widened by its largest leave-one-order-out error; for time, 95% of the
+            draws of `analysis.elapsed`, costs and model error, with the noise of one more run
+            beside it.
         speedup: before / after, the same numbers.
         measured: what was measured of the very same, or None.
         assumptions: what must hold for the interval to mean anything.
@@ -226,46 +227,71 @@ def _predict_time(arch, order, before, after, blind) -> Prediction:
             "ask for --metric instructions"
         )
     model = _model(arch, before, blind)
-    scenarios = elapsed.scenarios(arch, model)
-    reductions = [
-        1 - scenario.seconds(after, order) / scenario.seconds(before, order)
-        for scenario in scenarios
-    ]
-    best = float(reductions[0][0])
-    low = min(float(np.percentile(reduction, 2.5)) for reduction in reductions)
-    high = max(float(np.percentile(reduction, 97.5)) for reduction in reductions)
-    names = [scenario.name for scenario in scenarios]
-    assumptions = (
-        *TIME_ASSUMPTIONS[arch],
-        f"best: {names[0]}",
-        f"low to high: over {len(names)} scenarios: {'; '.join(names)}",
-        *(model.warnings if blind else ()),
-    )
+    costs = timing.time_fit(machines.reference(arch), model)
+    notes = (*TIME_ASSUMPTIONS, *(model.warnings if blind else ()))
+    return _in_time(costs, order, (before, after), blind=blind, notes=notes)
+
+
+def _in_time(costs, order, step, *, blind=False, measured=None, notes=()) -> Prediction:
+    arch = costs.machine.arch
+    found = elapsed.reduction(costs, *step, order)
+    told = elapsed.assumptions(costs, found, elapsed.OPEN_FLUSHES[isa(arch)])
     return Prediction(
-        arch,
-        before,
-        after,
-        order,
-        "time",
-        blind,
-        Interval(min(low, best), best, max(high, best)),
-        None,
-        assumptions,
-        short_id([arch, names, [f"{r[0]:.6f}" for r in reductions]]),
+        arch, *step, order, "time", blind, found.interval, measured, (*told, *notes),
+        short_id([costs.id, found.id]),
+    )  # fmt: skip
+
+
+def predict_on(
+    machine: machines.Machine,
+    order: int | None = None,
+    *,
+    before: str = "references",
+    after: str = "unmap",
+) -> Prediction:
+    """Predict in time what `after` saves over `before` on a machine that a user brought.
+
+    Times of kernels with a batch that `before` lacks are not used; where both kernels are in the
+    table at that order, their reduction is shown as measured.
+
+    Args:
+        machine: see `machines.captured`.
+        order: folio order; by default the only one of its table.
+
+    Raises:
+        WorldError, MachineError: the order is missing or impossible, or nothing is left to use.
+    """
+    order = _only_order(machine) if order is None else order
+    unpatched = tuple(row for row in machine.observations if row.kernel in _unchanged(before))
+    if not unpatched:
+        raise machines.MachineError(
+            f"{machine.name}: no time of a kernel without what {after} adds to {before}: "
+            "time the kernel that you have, before the change"
+        )
+    known = machines.Machine(machine.name, machine.arch, unpatched, machine.notes)
+    costs = timing.time_fit(known)
+    times = {row.kernel: row.ns for row in machine.observations if row.order in (order, None)}
+    both = {before, after} <= set(times)
+    measured = float(1 - times[after] / times[before]) if both else None
+    source = machines.reference(machine.arch).name
+    notes = (
+        f"costs start from those of the {source}, give or take {timing.MACHINE_SPREAD:.0%} for all "
+        f"alike and {timing.COST_SPREAD:.0%} for each",
+        *TIME_ASSUMPTIONS,
     )
+    return _in_time(costs, order, (before, after), measured=measured, notes=notes)
 
 
-TIME_ASSUMPTIONS = {
-    "arm64": (
-        "one server, one published time a kernel (n = 1, no spread), folio order not published",
-        "ns per instruction of each part of the path do not depend on the folio order",
-        "events of Linux 7.2, 4 KiB pages, contpte, classic LRU, one mapping process",
-    ),
-    "x86_64": (
-        "one virtual machine (AMD EPYC, Linux 6.18), 15 rounds of MADV_PAGEOUT; no run of "
-        "memory.reclaim, and none of a kernel that batches file folios",
-        "batched lazyfree folios stand in for batched file folios, page-cache removal added",
-        "scanning is priced per instruction, from what one PTE removal took with and without its "
-        "flush",
-    ),
-}
+def _only_order(machine: machines.Machine) -> int:
+    orders = {row.order for row in machine.observations}
+    if len(orders) != 1 or None in orders:
+        raise machines.MachineError(
+            f"{machine.name}: the table has no single folio order; say --order"
+        )
+    return orders.pop()
+
+
+TIME_ASSUMPTIONS = (
+    "time is a sum over kinds of events, each taking what it takes whatever the folio order",
+    "events of Linux 7.2, classic LRU, one mapping process",
+)

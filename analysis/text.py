@@ -143,6 +143,8 @@ def whatifs(arch: str, order: int, found: pd.DataFrame) -> str:
 def attribution(value: Attribution) -> str:
     """Return the parts of a difference, in the unit's own digits."""
     scale, unit = (1.0, "s") if value.unit == "s" else (1e-6, "million instructions")
+    if value.unit == "s" and max(value.before_value, value.after_value) < 0.1:
+        scale, unit = 1e3, "ms"
     rows = []
     for row in value.parts.itertuples():
         ends = "" if pd.isna(row.low) else f"({row.low * scale:.3f} to {row.high * scale:.3f})"
@@ -171,7 +173,8 @@ def prediction(value: predict.Prediction) -> str:
         f"speedup            {value.speedup.times()}",
     ]
     if value.measured is not None:
-        lines.append(f"measured           {value.measured + 0:.1%} (instructions, under emulation)")
+        how = "instructions, under emulation" if value.metric == "instructions" else "in the table"
+        lines.append(f"measured           {value.measured + 0:.1%} ({how})")
     if claim := predict.published_claim(value.arch, value.before, value.after):
         lines.append(
             f"published          {claim['elapsed_reduction']} ({claim['source']}); not an input"

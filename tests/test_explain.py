@@ -130,8 +130,12 @@ def test_the_way_back_has_the_signs_turned():
         ({"arch": "riscv"}, FitError, "arm64, x86_64"),
         ({"metric": "time", "order": 0}, WorldError, "no batch can matter"),
         ({"metric": "time", "order": 9}, WorldError, "no batch can matter"),
-        ({"metric": "time", "arch": "x86_64"}, FitError, "ask for --metric instructions"),
-        ({"metric": "time", "after": "unmap-only"}, FitError, "base, references, unmap"),
+        ({"metric": "time", "arch": "riscv"}, FitError, "arm64, x86_64"),
+        (
+            {"metric": "time", "before": "lazyfree-before"},
+            WorldError,
+            "expected one of lazyfree-before, lazyfree",
+        ),
     ],
 )
 def test_a_question_without_an_answer_is_told_what_is_allowed(asked, error, told):
@@ -141,19 +145,23 @@ def test_a_question_without_an_answer_is_told_what_is_allowed(asked, error, told
     assert told in str(caught.value)
 
 
-def test_consistent_orders_are_large_and_the_sentence_names_them():
-    prices = elapsed.implied_prices()
-    orders = explain.consistent_orders()
-    assert list(orders) == list(prices.index[prices["consistent"]])
-    sentence = explain.order_sentence()
-    for told in ("1.518", "1.018", "0.249", "35%", "5%", f"order {orders[0]} to {orders[-1]}"):
-        assert told in sentence
+@pytest.mark.parametrize("order", [2, 6])
+def test_times_that_nobody_published_are_predicted_and_explained_whole(order):
+    steps = [("x86_64", "references", "unmap"), ("arm64", "base", "unmap-only"),
+             ("x86_64", "lazyfree-before", "lazyfree")]  # fmt: skip
+    for arch, before, after in steps:
+        found = explain.explain(arch, order, before=before, after=after, metric="time")
+        assert found.basis.startswith("predicted for the")
+        assert found.parts["value"].sum() == pytest.approx(found.difference)
+        assert abs(found.not_explained) < 1e-6 * found.before_value
+        assert found.difference > 0
 
 
-def test_an_order_is_inconsistent_if_its_check_outlasts_its_published_share(monkeypatch):
-    monkeypatch.setattr(elapsed, "implied_prices", elapsed.implied_prices.__wrapped__)
-    monkeypatch.setattr(elapsed, "published_check_share", lambda: (0.35, 0.0001))
-    assert explain.consistent_orders() == ()
+def test_every_part_of_a_time_has_an_interval_around_it():
+    parts = explain.explain("arm64", 6, before="base", after="unmap", metric="time").parts
+    assert (parts["low"] <= parts["value"]).all()
+    assert (parts["value"] <= parts["high"]).all()
+    assert {"TLB wait", "atomic of a young bit", "try_to_unmap_one"} <= set(parts["part"])
 
 
 @pytest.mark.parametrize("arch", MEASURED_ARCHES)

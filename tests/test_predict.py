@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from analysis import elapsed, fit, measurements, predict
+from analysis import elapsed, fit, folio_sizes, machines, measurements, predict, timing
 from analysis.fit import FitError
 from sim import MEASURED_ARCHES, WorldError
 
@@ -27,7 +27,7 @@ def asked(arch, order, step=STEPS[0], **rest):
 
 
 def forget():
-    modules = (measurements, fit, elapsed, predict)
+    modules = (measurements, fit, elapsed, machines, timing, predict)
     for value in itertools.chain.from_iterable(vars(module).values() for module in modules):
         if isinstance(value, functools._lru_cache_wrapper):
             value.cache_clear()
@@ -238,23 +238,62 @@ def test_json_of_a_speedup_without_bound_is_null():
 
 
 @pytest.mark.parametrize("arch", MEASURED_ARCHES)
-def test_a_time_is_the_range_over_all_scenarios(arch):
+def test_a_time_is_what_the_costs_of_its_machine_give(arch):
     found = asked(arch, 5)
-    best = elapsed.scenarios(arch)[0]
-    old, new = (best.seconds(kernel, 5)[0] for kernel in STEPS[0])
-    assert found.elapsed_reduction.best == pytest.approx(1 - new / old)
-    for scenario in elapsed.scenarios(arch):
-        old, new = (scenario.seconds(kernel, 5)[0] for kernel in STEPS[0])
-        assert found.elapsed_reduction.low <= 1 - new / old <= found.elapsed_reduction.high
-        assert any(scenario.name in assumption for assumption in found.assumptions)
+    costs = timing.time_fit(machines.reference(arch))
+    assert found.elapsed_reduction == elapsed.reduction(costs, *STEPS[0], 5).interval
     assert found.measured is None
+    for note in costs.machine.notes:
+        assert note in found.assumptions
 
 
 def test_the_published_reduction_is_predicted_at_the_orders_that_it_is_consistent_with():
-    prices = elapsed.implied_prices()
-    for order in prices.index[prices["consistent"]]:
+    for order in folio_sizes.consistent_orders():
         reduction = asked("arm64", order).elapsed_reduction
-        assert reduction.low - 1e-9 <= 1 - 0.249 / 1.018 <= reduction.high + 1e-9
+        assert reduction.low <= 1 - 0.249 / 1.018 <= reduction.high
+
+
+def table(tmp_path, *rows):
+    columns = "machine,arch,kernel,workload,order,metric,unit,value,run,source"
+    path = tmp_path / "mine.csv"
+    path.write_text("\n".join([columns, *rows]) + "\n")
+    return path
+
+
+def one_run(tmp_path, seconds=0.8, order=6, kernel="references"):
+    row = f"mine,x86_64,{kernel},reclaim,{order},real,s,{seconds},0,mine.txt:1"
+    return machines.captured(table(tmp_path, row))
+
+
+def test_one_unpatched_run_of_a_machine_of_ones_own_predicts_it(tmp_path):
+    found = predict.predict_on(one_run(tmp_path))
+    assert (found.arch, found.order, found.measured) == ("x86_64", 6, None)
+    assert 0.1 < found.elapsed_reduction.low < found.elapsed_reduction.high < 0.8
+    assert any("one run has no spread" in note for note in found.assumptions)
+    assert any("costs start from those of the x86_64 host" in note for note in found.assumptions)
+
+
+def test_the_patched_run_is_shown_and_never_an_input(tmp_path):
+    rows = [
+        "mine,x86_64,references,reclaim,6,real,s,0.8,0,mine.txt:1",
+        "mine,x86_64,unmap,reclaim,6,real,s,0.2,1,mine.txt:2",
+    ]
+    alone = predict.predict_on(one_run(tmp_path))
+    both = predict.predict_on(machines.captured(table(tmp_path, *rows)))
+    assert both.measured == pytest.approx(0.75)
+    assert both.elapsed_reduction == alone.elapsed_reduction
+
+
+def test_a_table_of_patched_runs_alone_predicts_nothing(tmp_path):
+    with pytest.raises(machines.MachineError, match="time the kernel that you have"):
+        predict.predict_on(one_run(tmp_path, kernel="unmap"))
+
+
+def test_an_order_that_the_table_lacks_is_asked_for(tmp_path):
+    machine = one_run(tmp_path, order="")
+    with pytest.raises(machines.MachineError, match="say --order"):
+        predict.predict_on(machine)
+    assert predict.predict_on(machine, 4).order == 4
 
 
 @pytest.mark.parametrize(
