@@ -164,6 +164,7 @@ def sweep_machine(runs: pd.DataFrame) -> Machine:
         "random order, so that what is alike in neighbouring runs averages out; medians",
         "one virtual machine (AMD EPYC, Linux 6.18): TLB flushes are probably dearer than on metal",
         "MADV_PAGEOUT checks no references: what one takes is a prior, tied to the other prices",
+        "256 MiB: struct pages stay in the cache, so that what a cold line takes is a prior",
         f"{', '.join(PROFILED)}: from one profile, number of samples not kept",
     )
     return Machine("x86_64 host", "x86_64", tuple(rows), notes)
@@ -233,8 +234,9 @@ def _read(path: Path) -> Samples:
     except OSError as error:
         raise MachineError(f"{path}: {error.strerror}") from None
     except (ValueError, pd.errors.ParserError) as error:
+        found = " ".join(str(error).split())
         raise MachineError(
-            f"{path}: {error}; expected the CSV that `reclaim ingest --csv` prints"
+            f"{path}: {found}; expected the CSV that `reclaim ingest --csv` prints"
         ) from None
     if tuple(frame.columns) != COLUMNS:
         raise MachineError(

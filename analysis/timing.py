@@ -30,6 +30,7 @@ MACHINE_SPREAD, COST_SPREAD = 0.5, 0.35
 # as likely. Mixtures: shares of the memory from a Dirichlet distribution whose weight is on few.
 NR_MIXTURES, CONCENTRATION = 3000, 0.3
 
+_PRIOR = ("prior_low", "prior", "prior_high")
 VERDICTS = ("measured", "bounded", "prior only")
 
 
@@ -70,12 +71,13 @@ class TimeFit:
     def table(self) -> pd.DataFrame:
         """Return what is known of each term that occurs.
 
-        Columns: term, unit, prior, prior_sd; low, best, high: 95% of the draws and their median;
-        data_low, data_best, data_high: 95% profile likelihood without the prior; from_prior: share
-        of the information that comes from the prior; inflation of the variance by other terms;
-        verdict: "measured": the data alone bound the cost from both sides, and tell more than the
-        prior does; "bounded": they bound it on a side where the prior did not; else "prior only".
-        Where the folio size is unknown, "data" are of the likeliest one.
+        Columns: term, unit; prior_low, prior, prior_high: 95% of the prior and its median; low,
+        best, high: 95% of the draws and their median; data_low, data_best, data_high: 95% profile
+        likelihood without the prior; from_prior: share of the information that comes from the
+        prior; inflation of the variance by other terms; verdict: "measured": the data alone bound
+        the cost from both sides, and tell more than the prior does; "bounded": they bound it on a
+        side where the prior did not; else "prior only". Where the folio size is unknown, "data"
+        are of the likeliest one.
         """
         design = self.problem.designs[self.likeliest]
         scatter = self._scatter()
@@ -86,11 +88,12 @@ class TimeFit:
             low, best, high = np.percentile(self.posterior.costs[:, place], (2.5, 50, 97.5))
             data = profile(design, self.problem.observed, scatter, place)
             variance = np.var(self.posterior.costs[:, place])
+            before = np.percentile(start[:, place], (2.5, 50, 97.5))
             from_prior = float(min(1.0, variance / np.var(start[:, place])))
             rows.append(
                 {
                     "term": TERMS[place].name, "unit": TERMS[place].unit,
-                    "prior": start[:, place].mean(), "prior_sd": start[:, place].std(),
+                    **dict(zip(_PRIOR, before, strict=True)),
                     "data_low": data[0], "data_best": data[1], "data_high": data[2],
                     "low": low, "best": best, "high": high, "from_prior": from_prior,
                     "inflation": inflation[place],
@@ -115,7 +118,8 @@ class TimeFit:
         for place, seen in enumerate(self.machine.observations):
             pages = seen.reclaim_bytes >> ARCHES[self.machine.arch].page_shift
             low, best, high = np.percentile(simulated[:, place], (2.5, 50, 97.5)) / pages
-            what = " ".join(filter(None, (seen.workload, seen.kernel, seen.part or seen.term)))
+            part = seen.part or seen.term
+            what = f"{seen.workload}, {seen.kernel}{': ' if part else ''}{part}"
             rows.append(
                 {
                     "what": what, "order": seen.order, "n": seen.n, "ns": seen.ns / pages,
@@ -156,8 +160,7 @@ def _truncated(problem: Problem) -> np.ndarray:
 
 
 def _in_requests(arch: str, model: fit.CostModel) -> np.ndarray:
-    world = World(map_bytes=8 << 20, reclaim_bytes=4 << 20, order=4, cpus=2)
-    return terms_of(simulated(world, arch, "base"), model).any(axis=1)
+    return request_terms(arch, "base", 4, model).any(axis=1)
 
 
 @lru_cache(maxsize=4096)

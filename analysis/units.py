@@ -42,3 +42,8 @@ def folio_size(order: int) -> str:
     """Return the size of a folio of 4 KiB pages as people write it: 64 KiB, 1 MiB."""
     kib = 4 << order
     return f"{kib} KiB" if kib < 1024 else f"{kib // 1024} MiB"
+
+
+def two_digits(value: float) -> str:
+    """Return a number with two digits, or all before the point: 0.21, 2.3, 108, 2,250."""
+    return f"{value:,.0f}" if abs(value) >= 10 else f"{value:.2g}"
