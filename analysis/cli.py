@@ -13,10 +13,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import sim
+from analysis import time_cli
 from analysis.units import UnitError, parse_orders, parse_size
 
-# A subcommand that prices events knows the kernels and architectures that were measured.
-KERNELS = sim.FILE_SERIES
+# A subcommand that prices events knows the architectures that were measured.
 ARCHES = sim.MEASURED_ARCHES
 
 # `reclaim simulate` options beyond the common ones: World field, metavar, help.
@@ -72,6 +72,7 @@ def _input_errors() -> tuple[type[Exception], ...]:
         "analysis.conformance": "ConformanceError",
         "analysis.fit": "FitError",
         "analysis.ingest": "IngestError",
+        "analysis.machines": "MachineError",
         "analysis.measurements": "MeasurementError",
         "analysis.page": "PageError",
         "analysis.params": "ParamsError",
@@ -139,6 +140,11 @@ def _conformance(arguments) -> None:
 
 
 def _fit(arguments) -> None:
+    if arguments.metric == "time":
+        time_cli.fit(arguments)
+        return
+    if arguments.coverage:
+        raise sim.WorldError("--coverage: of costs in time; say --metric time")
     from analysis import text
 
     print("\n\n".join(text.cost_model(arch) for arch in arguments.arch))
@@ -160,14 +166,16 @@ def _explain(arguments) -> None:
 def _predict(arguments) -> None:
     from analysis import predict, text
 
-    prediction = predict.predict(
-        arguments.arch,
-        arguments.order,
-        before=arguments.before,
-        after=arguments.after,
-        metric=arguments.metric,
-        blind=arguments.blind,
-    )
+    step = {"before": arguments.before, "after": arguments.after}
+    if arguments.machine:
+        if arguments.metric != "time" or arguments.blind:
+            raise sim.WorldError("--machine: tells times; leave --metric and --blind out")
+        prediction = predict.predict_on(time_cli.machine(arguments), arguments.order, **step)
+    else:
+        order = 4 if arguments.order is None else arguments.order
+        arch = time_cli.measured_arch(arguments)
+        rest = {"metric": arguments.metric, "blind": arguments.blind}
+        prediction = predict.predict(arch, order, **step, **rest)
     if arguments.json:
         _print_json(prediction.to_dict())
     else:
@@ -249,6 +257,11 @@ def _parser() -> argparse.ArgumentParser:
         ("predict", _predict, _predict_arguments, "predict what a kernel saves over another"),
         ("score", _score, _score_arguments, "predict blind, write it down, then score it"),
         ("whatif", _whatif, _whatif_arguments, "rank what a further change could still save"),
+        ("advise", time_cli.advise, _advise_arguments, "name the run that would tell most"),
+        ("assumptions", time_cli.assumptions, _question_arguments, "rank what a time rests on"),
+        ("ablations", time_cli.ablations, _question_arguments, "change one thing at a time"),
+        ("sizes", time_cli.sizes, _no_arguments, "infer the published folio sizes"),
+        ("claims", time_cli.claims, _no_arguments, "compare published claims with predictions"),
         ("message", _message, _message_arguments, "print a block for a commit message"),
         ("safety", _safety, _safety_arguments, "reclaim random worlds with and without each batch"),
         ("build", _build, _build_arguments, "run all notebooks and write index.html"),
@@ -329,7 +342,9 @@ def _fit_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--arch", type=_names(ARCHES), default=ARCHES, metavar="A,...", help="default: all"
     )
-    command.add_argument("--metric", choices=("instructions",), default="instructions")
+    metrics = ("instructions", "time")
+    command.add_argument("--metric", choices=metrics, default=metrics[0], help="costs in what")
+    command.add_argument("--coverage", action="store_true", help="check the 95%% intervals of time")
 
 
 def _score_arguments(command: argparse.ArgumentParser) -> None:
@@ -348,27 +363,52 @@ def _whatif_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--json", action="store_true", help="one JSON list")
 
 
-def _step_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--before", choices=KERNELS, default="references")
-    command.add_argument("--after", choices=KERNELS, default="unmap")
+def _step_arguments(
+    command: argparse.ArgumentParser, kernels: tuple[str, ...] = sim.FILE_SERIES
+) -> None:
+    command.add_argument("--before", choices=kernels, default="references")
+    command.add_argument("--after", choices=kernels, default="unmap")
 
 
 def _explain_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--arch", choices=ARCHES, default="arm64")
     command.add_argument("--order", type=int, default=6, help="folio order, 0 to 9 (default: 6)")
-    _step_arguments(command)
+    _step_arguments(command, (*sim.FILE_SERIES, "lazyfree-before", "lazyfree"))
     command.add_argument("--metric", choices=("time", "instructions"), default="instructions")
 
 
 def _predict_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--arch", choices=ARCHES, default="x86_64")
-    command.add_argument("--order", type=int, default=4, help="folio order, 0 to 9 (default: 4)")
+    add = command.add_argument
+    add("--arch", choices=tuple(sim.ARCHES), default=None, help="default: x86_64, or the machine's")
+    add("--order", type=int, default=None, help="folio order, 0 to 9 (default: 4, or the table's)")
     _step_arguments(command)
-    command.add_argument("--metric", choices=("time", "instructions"), default="time")
-    command.add_argument(
-        "--blind", action="store_true", help="use no run of a changed kernel of this architecture"
-    )
-    command.add_argument("--json", action="store_true", help="one JSON object")
+    add("--metric", choices=("time", "instructions"), default="time")
+    add("--blind", action="store_true", help="use no run of a changed kernel of this architecture")
+    time_cli.machine_arguments(command, _read_by(parse_size))
+    add("--json", action="store_true", help="one JSON object")
+
+
+def _question_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--arch", choices=tuple(sim.ARCHES), default=None, help="default: x86_64")
+    order = _read_by(_folio_order)
+    command.add_argument("--order", type=order, default=6, help="1 to 8 (default: 6)")
+    _step_arguments(command)
+    time_cli.machine_arguments(command, _read_by(parse_size))
+
+
+def _folio_order(text: str) -> int:
+    if text not in tuple("12345678"):
+        raise UnitError(f"order {text!r}: expected 1 to 8, where batches can matter")
+    return int(text)
+
+
+def _advise_arguments(command: argparse.ArgumentParser) -> None:
+    _question_arguments(command)
+    command.add_argument("--unpatched", action="store_true", help="only kernels before the change")
+
+
+def _no_arguments(command: argparse.ArgumentParser) -> None:
+    del command
 
 
 def _message_arguments(command: argparse.ArgumentParser) -> None:

@@ -3,7 +3,8 @@
 
 One colour per architecture, one marker per kernel or pair of kernels; measured is filled, what a
 model says is open, and intervals are always drawn. The title is the finding. Figures of what was
-measured, before any model, are in `analysis.measured`; all can be had from here.
+measured, before any model, are in `analysis.measured`, of what times say in `analysis.inferred`;
+all can be had from here.
 """
 
 import textwrap
@@ -20,6 +21,14 @@ from analysis.elapsed import FASTEST_NS, SLOWEST_NS
 from analysis.explain import NOT_EXPLAINED, Attribution
 from analysis.fit import CostModel
 from analysis.groups import NAMES
+from analysis.inferred import (
+    ablation_steps,
+    assumptions_tornado,
+    fitted_times,
+    folio_size_posterior,
+    interval_coverage,
+    time_costs,
+)
 from analysis.measured import emulated_instructions, measured_times, simulated_events
 from analysis.predict import METRICS, Prediction, published_claim
 from analysis.safety import Verdict, differences, told
@@ -44,16 +53,22 @@ from analysis.sheet import (
 from analysis.units import folio_size
 
 __all__ = [
+    "ablation_steps",
+    "assumptions_tornado",
     "batch_safety",
     "costs",
     "emulated_instructions",
     "finding",
+    "fitted_times",
+    "folio_size_posterior",
     "implied_prices",
+    "interval_coverage",
     "left_out",
     "measured_times",
     "reduction_by_order",
     "save",
     "simulated_events",
+    "time_costs",
     "waterfall",
 ]
 

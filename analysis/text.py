@@ -4,10 +4,12 @@
 import textwrap
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
-from analysis import baselines, fit, predict, score, whatif
+from analysis import baselines, fit, folio_sizes, predict, score, timing, whatif
 from analysis.explain import NOT_EXPLAINED, Attribution
+from analysis.units import folio_size, two_digits
 
 WIDTH = 100
 
@@ -138,6 +140,62 @@ def whatifs(arch: str, order: int, found: pd.DataFrame) -> str:
             ),
         ]
     )
+
+
+def time_costs(costs: timing.TimeFit) -> str:
+    """Return costs in time with their verdicts, and how they fit what was observed."""
+    rank, occurring = costs.rank
+    head = f"{'term':<23}{'prior':>15}{'times alone':>13}{'both':>24}{'prior has':>11}  verdict"
+    rows = [
+        f"{row.term:<23}{_ends(row.prior_low, row.prior_high):>15}"
+        f"{_ends(row.data_low, row.data_high):>13}"
+        f"{two_digits(row.best) + ' (' + _ends(row.low, row.high) + ')':>24}"
+        f"{row.from_prior:>11.0%}  {row.verdict}"
+        for row in costs.table().itertuples()
+    ]
+    seen = [
+        f"{row.what:<35}{'' if pd.isna(row.order) else row.order:>6}{row.n:>4}{row.ns:>9.0f}"
+        f"{row.predicted:>11.0f}{row.error:>+8.1%}"
+        for row in costs.observations().itertuples()
+    ]
+    return "\n".join(
+        [
+            f"{costs.machine.name}, {costs.machine.arch}: ns an event (prices: ns an instruction)"
+            f", id {costs.id}",
+            "",
+            head,
+            *rows,
+            "",
+            f"{'observed':<35}{'order':>6}{'n':>4}{'ns/page':>9}{'predicted':>11}{'error':>8}",
+            *seen,
+            *_notes(
+                (
+                    *costs.machine.notes,
+                    f"{rank} of {occurring} costs are told apart by these times alone; ranges: 95%",
+                    "prior has: share of the information that comes from the prior",
+                )
+            ),
+        ]
+    )
+
+
+def _ends(low: float, high: float) -> str:
+    return f"{two_digits(low)} to {two_digits(high) if np.isfinite(high) else 'any'}"
+
+
+def folio_sizes_of_server() -> str:
+    """Return what the published times say of the folio sizes: a sentence and a table."""
+    head = f"{'size':<10}{'beforehand':>11}{'share':>8}{'95%':>14}{'that large or larger':>32}"
+    rows = [
+        f"{folio_size(int(row.order)):<10}{row.prior:>11.0%}{row.share:>8.1%}"
+        f"{f'{row.low:.0%} to {row.high:.0%}':>14}"
+        f"{f'{row.at_least:.0%} ({row.at_least_low:.0%} to {row.at_least_high:.0%})':>32}"
+        f"{row.alone:>10.1%}"
+        for row in folio_sizes.posterior().itertuples()
+    ]
+    sentence = textwrap.fill(folio_sizes.order_sentence(), WIDTH)
+    told = "alone: likelihood that all folios have this size, the likeliest being 100%"
+    return "\n".join([sentence, "", f"{head}{'alone':>10}", *rows, *_notes((told,))])
 
 
 def attribution(value: Attribution) -> str:

@@ -11,7 +11,18 @@ from pathlib import Path
 import pytest
 
 import sim
-from analysis import cli, explain, fit, measurements, predict, report, score, text, whatif
+from analysis import (
+    cli,
+    explain,
+    fit,
+    machines,
+    measurements,
+    predict,
+    report,
+    score,
+    text,
+    whatif,
+)
 
 MIB = 1 << 20
 SMALL = ["--map", "16M", "--reclaim", "4M"]
@@ -181,6 +192,38 @@ def test_ingest_reads_stdin_as_it_reads_a_file(mail):
 
 # reclaim fit, explain, predict, message
 
+
+def test_what_ingest_prints_predicts_the_machine_that_it_is_of(tmp_path, out, run):
+    (tmp_path / "mail.txt").write_text(MAIL)
+    mine = tmp_path / "mine.csv"
+    status, csv_text, _ = run("ingest", tmp_path / "mail.txt", "--csv")
+    mine.write_text(csv_text)
+    assert status == 0
+    shown = out("predict", "--machine", mine, "--order", 6)
+    expected = predict.predict_on(machines.captured(mine), 6)
+    assert shown == text.prediction(expected) + "\n"
+    assert "one run has no spread" in " ".join(shown.split())
+    assert json.loads(out("predict", "--machine", mine, "--order", 6, "--json"))["order"] == 6
+    assert "MADV_PAGEOUT" in out("advise", "--machine", mine, "--unpatched", "--order", 4)
+
+
+@pytest.mark.parametrize("arch", sim.MEASURED_ARCHES)
+def test_costs_in_time_and_what_rests_on_them_fit_a_terminal(arch, out):
+    shown = [
+        out("fit", "--metric", "time", "--arch", arch),
+        *(out(command, "--arch", arch) for command in ("advise", "assumptions", "ablations")),
+        out("explain", "--arch", arch, "--metric", "time"),
+    ]
+    for told in shown:
+        assert max(map(len, told.splitlines())) <= 100
+    assert "prior only" in shown[0]
+
+
+def test_sizes_and_claims_say_what_was_published(out):
+    assert "rule out" in " ".join(out("sizes").split())
+    assert "50%+" in out("claims")
+
+
 TO_UNMAP_ONLY = {"before": "base", "after": "unmap-only"}
 
 
@@ -311,7 +354,14 @@ ARM64 = ["simulate", "--arch", "arm64"]
         (["fit", "--arch", "arm64,,x86_64"], "arm64, x86_64"),
         (["explain", "--order", "10"], "expected 0 to 9"),
         (["explain", "--metric", "speed"], "time.*instructions"),
-        (["explain", "--metric", "time", "--arch", "x86_64"], "ask for --metric instructions"),
+        (["explain", "--metric", "time", "--before", "lazyfree"], "one of lazyfree-before"),
+        (["fit", "--coverage"], "say --metric time"),
+        (["advise", "--order", "0"], "expected 1 to 8"),
+        (["advise", "--machine", "none.csv"], "none.csv: No such file"),
+        (["predict", "--map", "1G"], "only with --machine"),
+        (["predict", "--arch", "arm64-64k"], "only with --machine"),
+        (["predict", "--machine", "prose.txt"], "expected machine, arch, kernel"),
+        (["predict", "--machine", "prose.txt", "--blind"], "leave --metric and --blind out"),
         (["explain", "--metric", "time", "--order", "0"], "no batch can matter"),
         (["explain", "--before", "linux"], "base.*references.*unmap"),
         (["predict", "--order", "10"], "order 10: expected 0 to 9"),
