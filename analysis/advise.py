@@ -137,6 +137,7 @@ def to_text(table: pd.DataFrame, question: str) -> str:
     lines += [
         "",
         "sd: standard deviation of the elapsed reduction before and, as expected, after it. Make",
-        "the runs in random order; the second is worth what it says once the first is known.",
+        "the runs in random order; the second is worth what it says once the first is known. A",
+        f"table for --machine calls MADV_PAGEOUT workload {' or '.join(machines.PAGEOUTS)}.",
     ]
     return "\n".join(lines)

@@ -31,7 +31,9 @@ PROFILE_SPREAD = 0.03
 # Of what is in the host's profile, the part that no instruction tells.
 PROFILED = {"flush_tlb_mm_range": "TLB invalidation"}
 
-KINDS = ("reclaim", "pageout")
+# What column workload says of a run that was no write to memory.reclaim: MADV_PAGEOUT of all that
+# is mapped, as `reclaim advise` may ask for. Whatever else it says, it was such a write.
+PAGEOUTS = {"pageout-file": "file", "pageout-lazyfree": "lazyfree"}
 UNPATCHED, PATCHED = "before", "after"  # what ingest calls the sides of a pair
 
 
@@ -199,7 +201,8 @@ def captured(
 
     Args:
         path: CSV with the columns of `samples.COLUMNS`. `kernel` is a key of `sim.KERNELS`, or
-            "before" or "after", as ingest calls the sides of a pair; `order` may be missing.
+            "before" or "after", as ingest calls the sides of a pair; `order` may be missing;
+            `workload` is a key of `PAGEOUTS`, or anything for a write to memory.reclaim.
         arch: overrides column arch; needed where that is missing or the page size is not 4 KiB.
         before, after: which kernels those sides were.
         map_bytes, reclaim_bytes: of the request that was timed.
@@ -223,8 +226,11 @@ def captured(
     if (frame["order"] > pmd_order).any():
         raise MachineError(f"{path}: column order: expected 0 to {pmd_order} on {found}")
     sizes = (map_bytes, reclaim_bytes)
-    cells = frame.groupby(["kernel", "order"], dropna=False, sort=True)
-    rows = tuple(_cell(str(kernel), order, own, sizes) for (kernel, order), own in cells)
+    paged_out = frame["workload"].where(frame["workload"].isin(PAGEOUTS), "").fillna("")
+    cells = frame.assign(paged_out=paged_out).groupby(
+        ["kernel", "paged_out", "order"], dropna=False, sort=True
+    )
+    rows = tuple(_cell(*map(str, of), order, own, sizes) for (*of, order), own in cells)
     return Machine(name, found, rows, tuple(_captured_notes(rows, sizes)))
 
 
@@ -267,17 +273,20 @@ def _one(frame: pd.DataFrame, column: str, default: str) -> str:
     return str(values[0]) if len(values) else default
 
 
-def _cell(kernel: str, order, own: pd.DataFrame, sizes: tuple[int, int]) -> Observation:
+def _cell(kernel: str, paged_out: str, order, own: pd.DataFrame, sizes) -> Observation:
     # A person times runs one after the other.
     ns, noise_ns = median_of_runs(1e9 * own["value"].to_numpy(float), run_noise()[1])
     known = None if pd.isna(order) else int(order)
-    return Observation(kernel, "reclaim", "file", known, *sizes, ns, noise_ns, len(own))
+    kind, workload = ("pageout", PAGEOUTS[paged_out]) if paged_out else ("reclaim", "file")
+    whole = (sizes[0], sizes[0]) if paged_out else sizes
+    return Observation(kernel, kind, workload, known, *whole, ns, noise_ns, len(own))
 
 
 def _captured_notes(rows: Sequence[Observation], sizes: tuple[int, int]) -> list[str]:
     notes = [
         f"request: clean file folios, {sizes[0] / GIB:.3g} GiB mapped by one process, "
         f"{sizes[1] / GIB:.3g} GiB reclaimed through memory.reclaim"
+        + ("; or all of it by MADV_PAGEOUT" if any(r.kind == "pageout" for r in rows) else "")
     ]
     if single := [row for row in rows if row.n == 1]:
         notes.append(

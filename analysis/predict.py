@@ -262,7 +262,7 @@ def predict_on(
         WorldError, MachineError: the order is missing or impossible, or nothing is left to use.
     """
     order = _only_order(machine) if order is None else order
-    unpatched = tuple(row for row in machine.observations if row.kernel in _unchanged(before))
+    unpatched = tuple(row for row in machine.observations if _lacks(row.kernel, before))
     if not unpatched:
         raise machines.MachineError(
             f"{machine.name}: no time of a kernel without what {after} adds to {before}: "
@@ -270,7 +270,8 @@ def predict_on(
         )
     known = machines.Machine(machine.name, machine.arch, unpatched, machine.notes)
     costs = timing.time_fit(known)
-    times = {row.kernel: row.ns for row in machine.observations if row.order in (order, None)}
+    alike = [r for r in machine.observations if r.kind == "reclaim" and r.order in (order, None)]
+    times = {row.kernel: row.ns for row in alike}
     both = {before, after} <= set(times)
     measured = float(1 - times[after] / times[before]) if both else None
     source = machines.reference(machine.arch).name
@@ -280,6 +281,14 @@ def predict_on(
         *TIME_ASSUMPTIONS,
     )
     return _in_time(costs, order, (before, after), measured=measured, notes=notes)
+
+
+def _lacks(kernel: str, before: str) -> bool:
+    # Whether file folios meet no batch in `kernel` that they do not meet in `before`.
+    has, ours = KERNELS[kernel], KERNELS[before]
+    return (has.batched_references <= ours.batched_references) and (
+        has.batched_unmap <= ours.batched_unmap
+    )
 
 
 def _only_order(machine: machines.Machine) -> int:

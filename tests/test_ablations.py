@@ -54,3 +54,11 @@ def test_the_text_fits_a_terminal():
     told = ablations.to_text(shown, "what?")
     assert max(map(len, told.splitlines())) <= 100
     assert "nan" not in told
+
+
+def test_the_sentence_has_the_numbers_of_the_batches():
+    shown = ablations.ablations(timing.time_fit(machines.server()), 6)
+    best = shown[shown["what"] == "batches"].set_index("case")["best"]
+    said = ablations.sentence(shown)
+    for case in ("references only", "unmap only", "both"):
+        assert f"{best[case]:.0%}" in said

@@ -87,6 +87,15 @@ def test_sides_of_a_pair_are_the_kernels_asked_about_and_an_order_may_be_missing
     assert any("order is not in the table" in note for note in machine.notes)
 
 
+def test_runs_that_advice_asks_for_have_a_name_in_the_table(captured):
+    paged_out = ROW.replace("references,reclaim", "lazyfree,pageout-lazyfree")
+    machine = captured(ROW, paged_out, map_bytes=1 << 28, reclaim_bytes=1 << 27)
+    found = {row.kernel: row for row in machine.observations}
+    assert (found["lazyfree"].kind, found["lazyfree"].workload) == ("pageout", "lazyfree")
+    assert found["lazyfree"].reclaim_bytes == 1 << 28
+    assert (found["references"].kind, found["references"].reclaim_bytes) == ("reclaim", 1 << 27)
+
+
 def test_an_architecture_said_by_hand_stands_over_the_table(captured):
     assert captured(ROW, arch="arm64-64k").arch == "arm64-64k"
 

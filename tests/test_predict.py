@@ -97,7 +97,7 @@ def test_real_kernels_agree_that_no_batch_touches_it(arch, order):
 def test_larger_folios_gain_more(arch, metric):
     best = [asked(arch, order, metric=metric).elapsed_reduction.best for order in range(9)]
     assert best == sorted(best)
-    assert best[8] > 0.5
+    assert best[8] > (0.5 if metric == "instructions" else 0.4)
 
 
 def within(order, step, **rest):
@@ -282,6 +282,18 @@ def test_the_patched_run_is_shown_and_never_an_input(tmp_path):
     both = predict.predict_on(machines.captured(table(tmp_path, *rows)))
     assert both.measured == pytest.approx(0.75)
     assert both.elapsed_reduction == alone.elapsed_reduction
+
+
+def test_runs_that_advice_asks_for_narrow_the_answer(tmp_path):
+    rows = ["mine,x86_64,references,reclaim,6,real,s,0.8,0,mine.txt:1"]
+    alone = predict.predict_on(machines.captured(table(tmp_path, *rows)))
+    costs = timing.time_fit(machines.host())
+    terms = timing.pageout_terms("x86_64", "lazyfree", 6, 10 << 30, costs.model, "lazyfree")
+    seconds = float(costs.ns(terms).sum(axis=1).mean() * 1e-9)
+    rows += [f"mine,x86_64,lazyfree,pageout-lazyfree,6,real,s,{seconds},{n},m:1" for n in range(5)]
+    more = predict.predict_on(machines.captured(table(tmp_path, *rows)), 6)
+    widths = [p.elapsed_reduction.high - p.elapsed_reduction.low for p in (alone, more)]
+    assert widths[1] < widths[0]
 
 
 def test_a_table_of_patched_runs_alone_predicts_nothing(tmp_path):
