@@ -30,7 +30,7 @@ def ablations(costs: timing.TimeFit, order: int) -> pd.DataFrame:
     One row a case: what was changed, case; low, best, high: elapsed reduction, 95%; seconds
     before and after; instructions: the measured reduction of the same, missing where none was run.
     The first row of each `what` is the plain case or holds it, the step is base to unmap unless the
-    case says another, and time is of the published request.
+    case says another, and time is of the machine's request.
     """
     rows = [
         *_kernels(costs, order), *_sizes(costs), *_processes(costs, order),

@@ -112,9 +112,7 @@ def _ns(costs: timing.TimeFit, run: Candidate) -> np.ndarray:
         terms = [pageout_terms(arch, run.workload, run.order, size, model, run.kernel)]
     else:
         flushes = elapsed.OPEN_FLUSHES[isa(arch)]
-        terms = [
-            timing.request_terms(arch, run.kernel, run.order, model, flush) for flush in flushes
-        ]
+        terms = [elapsed.request_terms(costs, run.kernel, run.order, flush) for flush in flushes]
     drawn = costs.posterior.costs
     way = np.arange(len(drawn)) % len(terms)
     return np.einsum("bt,bt->b", drawn, np.array(terms).sum(axis=2)[way])

@@ -260,8 +260,8 @@ def _parser() -> argparse.ArgumentParser:
         ("advise", time_cli.advise, _advise_arguments, "name the run that would tell most"),
         ("assumptions", time_cli.assumptions, _question_arguments, "rank what a time rests on"),
         ("ablations", time_cli.ablations, _question_arguments, "change one thing at a time"),
-        ("sizes", time_cli.sizes, _no_arguments, "infer the published folio sizes"),
-        ("claims", time_cli.claims, _no_arguments, "compare published claims with predictions"),
+        ("sizes", time_cli.sizes, _json_argument, "infer the published folio sizes"),
+        ("claims", time_cli.claims, _json_argument, "compare published claims with predictions"),
         ("message", _message, _message_arguments, "print a block for a commit message"),
         ("safety", _safety, _safety_arguments, "reclaim random worlds with and without each batch"),
         ("build", _build, _build_arguments, "run all notebooks and write index.html"),
@@ -394,6 +394,7 @@ def _question_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--order", type=order, default=6, help="1 to 8 (default: 6)")
     _step_arguments(command)
     time_cli.machine_arguments(command, _read_by(parse_size))
+    _json_argument(command)
 
 
 def _folio_order(text: str) -> int:
@@ -407,8 +408,8 @@ def _advise_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--unpatched", action="store_true", help="only kernels before the change")
 
 
-def _no_arguments(command: argparse.ArgumentParser) -> None:
-    del command
+def _json_argument(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--json", action="store_true", help="one JSON list")
 
 
 def _message_arguments(command: argparse.ArgumentParser) -> None:

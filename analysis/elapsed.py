@@ -79,7 +79,8 @@ def reduction(
         costs: of the machine.
         before, after: keys of `sim.KERNELS`.
         flushes: members of `stalls.FLUSHES`, each as likely; `OPEN_FLUSHES` if empty.
-        workload: "file": the published request; "lazyfree": MADV_PAGEOUT of 128 MiB.
+        workload: "file": the machine's write to memory.reclaim; "lazyfree": MADV_PAGEOUT of
+            128 MiB.
         world: further fields of `sim.World`, and lru.
 
     Raises:
@@ -146,7 +147,8 @@ def request_terms(
     arch = costs.machine.arch
     if workload == "lazyfree":
         return pageout_terms(arch, workload, order, LAZYFREE_BYTES, costs.model, kernel)
-    return timing.request_terms(arch, kernel, order, costs.model, flush, **world)
+    asked = costs.machine.request | world
+    return timing.request_terms(arch, kernel, order, costs.model, flush, **asked)
 
 
 # Typed: 1 and True are equal keys, and only one of them is an order.

@@ -94,6 +94,14 @@ class Machine:
         return short_id([self.name, self.arch, rows])
 
     @property
+    def request(self) -> dict[str, int]:
+        """Sizes of its writes to memory.reclaim, fields of `sim.World`; else of the published."""
+        for row in self.observations:
+            if row.kind == "reclaim":
+                return {"map_bytes": row.map_bytes, "reclaim_bytes": row.reclaim_bytes}
+        return {"map_bytes": MAP_BYTES, "reclaim_bytes": RECLAIM_BYTES}
+
+    @property
     def knows_orders(self) -> bool:
         """Whether every observation tells its folio order."""
         return all(row.order is not None for row in self.observations)

@@ -2,6 +2,7 @@
 """Subcommands of `reclaim` about time: what costs are known, what they leave open, what to run."""
 
 import argparse
+import json
 from pathlib import Path
 
 import sim
@@ -46,6 +47,15 @@ def measured_arch(arguments, default: str = "x86_64") -> str:
     return arch
 
 
+def _show(arguments, table, told: str) -> None:
+    # As text, or as one JSON list of the table's rows, what is missing or without bound as null.
+    if not arguments.json:
+        print(told)
+        return
+    finite = table.astype(object).where(~table.isin([float("inf")]) & table.notna(), None)
+    print(json.dumps(finite.to_dict("records"), indent=2, allow_nan=False))
+
+
 def _question(arguments, name: str) -> str:
     from analysis.units import folio_size
 
@@ -80,7 +90,7 @@ def advise(arguments) -> None:
         after=arguments.after,
         unpatched=arguments.unpatched,
     )
-    print(advice.to_text(table, _question(arguments, asked.name)))
+    _show(arguments, table, advice.to_text(table, _question(arguments, asked.name)))
 
 
 def assumptions(arguments) -> None:
@@ -91,7 +101,7 @@ def assumptions(arguments) -> None:
     table = sensitivity.tornado(
         timing.time_fit(asked), arguments.order, before=arguments.before, after=arguments.after
     )
-    print(sensitivity.to_text(table, _question(arguments, asked.name)))
+    _show(arguments, table, sensitivity.to_text(table, _question(arguments, asked.name)))
 
 
 def ablations(arguments) -> None:
@@ -103,21 +113,23 @@ def ablations(arguments) -> None:
     asked = machine(arguments)
     table = changed.ablations(timing.time_fit(asked), arguments.order)
     order = f"order {arguments.order} ({folio_size(arguments.order)})"
-    print(changed.to_text(table, f"{asked.name}, {order}: base to unmap, unless it says another"))
+    heading = f"{asked.name}, {order}: base to unmap, unless it says another"
+    _show(arguments, table, changed.to_text(table, heading))
 
 
-def sizes(arguments) -> None:  # noqa: ARG001
+def sizes(arguments) -> None:
     """Print what the published times say of the folio sizes."""
-    from analysis import text
+    from analysis import folio_sizes, text
 
-    print(text.folio_sizes_of_server())
+    _show(arguments, folio_sizes.posterior(), text.folio_sizes_of_server())
 
 
-def claims(arguments) -> None:  # noqa: ARG001
+def claims(arguments) -> None:
     """Print published claims beside predictions."""
     from analysis import claims as published
 
-    print(published.to_text(published.score()))
+    table = published.score()
+    _show(arguments, table, published.to_text(table))
 
 
 __all__ = [

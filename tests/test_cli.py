@@ -219,6 +219,13 @@ def test_costs_in_time_and_what_rests_on_them_fit_a_terminal(arch, out):
     assert "prior only" in shown[0]
 
 
+@pytest.mark.parametrize("command", ["advise", "assumptions", "ablations", "sizes", "claims"])
+def test_tables_about_time_are_json_too(command, out):
+    rows = json.loads(out(command, "--json"))
+    assert len({tuple(row) for row in rows}) == 1
+    assert all(row for row in rows)
+
+
 def test_sizes_and_claims_say_what_was_published(out):
     assert "rule out" in " ".join(out("sizes").split())
     assert "50%+" in out("claims")

@@ -77,6 +77,8 @@ def test_a_table_of_ones_own(captured):
                                                                      "references", 6)  # fmt: skip
     assert (seen.ns, seen.n) == (pytest.approx(0.85e9), 2)
     assert (seen.map_bytes, seen.reclaim_bytes) == (1 << 30, 1 << 29)
+    assert machine.request == {"map_bytes": 1 << 30, "reclaim_bytes": 1 << 29}
+    assert machines.host().request == machines.server().request
 
 
 def test_sides_of_a_pair_are_the_kernels_asked_about_and_an_order_may_be_missing(captured):
