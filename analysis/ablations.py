@@ -81,7 +81,7 @@ def _processes(costs, order: int) -> Iterator[dict]:
 
 
 def _page_tables(costs, order: int) -> Iterator[dict]:
-    if ARCHES[costs.machine.arch].cont_ptes == 1:
+    if ARCHES[costs.machine.arch].cont_order == 0:
         return
     yield _row(costs, "contpte", "on", order, cell={})
     yield _row(costs, "contpte", "off", order, **MISALIGNED)

@@ -265,7 +265,7 @@ def transfer(arch: str, donor: str, kernels: tuple[str, ...]) -> CostModel:
 def _donated(given: CostModel, arch: str) -> np.ndarray:
     # Without contpte blocks each PTE of a batch is also sized one by one, within its own group.
     costs = given.costs.copy()
-    if ARCHES[arch].cont_ptes == 1:
+    if ARCHES[arch].cont_order == 0:
         costs[NAMES.index("clear_flush_young_ptes")] += costs[NAMES.index("pte_batch_hint")]
     return costs[PRICED_AS]
 

@@ -73,8 +73,7 @@ def _unmaps_in_batches(events: Events) -> bool:
 
 def _contpte(events: Events) -> bool:
     # A block is folded where an aligned folio fills it.
-    block = ARCHES[events.arch].cont_ptes
-    return 1 < block <= _nr_pages(events)
+    return 0 < ARCHES[events.arch].cont_order <= events.world.order
 
 
 def _further_checks(events: Events) -> int:
@@ -102,7 +101,7 @@ def _young_in_batch(events: Events) -> int:
     if not _contpte(events):
         return 0
     # Each PTE that is asked for sweeps its whole block; the first is folio_referenced_one()'s.
-    swept = ARCHES[events.arch].cont_ptes * _nr_pages(events)
+    swept = _nr_pages(events) << ARCHES[events.arch].cont_order
     return events[Count.FOLIO_REFERENCED_ONE] * (swept - 1)
 
 
@@ -118,7 +117,7 @@ def _removed_in_batch(events: Events) -> int:
 def _without_hint(events: Events) -> bool:
     # Where there are contpte blocks, a batch is sized 16 PTEs at a time; elsewhere one by one. An
     # architecture that has none pays for it within each PTE of a batch.
-    return ARCHES[events.arch].cont_ptes > 1 and not _contpte(events)
+    return ARCHES[events.arch].cont_order > 0 and not _contpte(events)
 
 
 def _sized_one_by_one(events: Events) -> int:
