@@ -170,12 +170,15 @@ class World:
 
     def _check_pageout(self) -> None:
         # See madvise_cold_or_pageout_pte_range() in mm/madvise.c.
-        if self.workload == "file":
-            raise WorldError("request pageout of a file: not simulated; use memory.reclaim")
-        if self.mapped_by > 1:
+        if self.mapped_by * self.mappings > 1:
             raise WorldError(
-                f"request pageout, mapped_by {self.mapped_by}: MADV_PAGEOUT leaves folios alone "
-                "that several processes map; use 1"
+                f"request pageout, mapped_by {self.mapped_by}, mappings {self.mappings}: "
+                "MADV_PAGEOUT leaves folios alone that are mapped more than once; use 1"
+            )
+        if self.vma_cut:
+            raise WorldError(
+                f"request pageout with vma_cut {self.vma_cut}: folios that the mapping cuts are "
+                "split first, which is not simulated; use memory.reclaim"
             )
         mixed = [name for name in ("writable", "uffd_wp") if 0 < getattr(self, name) < 1]
         if self.vma_shift or self.partly_mapped or mixed:

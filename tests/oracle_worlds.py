@@ -42,9 +42,7 @@ def requests(draw, arch, workload):
     pages, fields = draw(folios(arch, workload))
     # Only a request of more than four files makes one scan run on after its list is empty.
     asked_for = draw(st.integers(1, pages) | st.integers(1, 8 * pages))
-    request = "memory.reclaim"
-    if workload != "file":
-        request = "pageout" if workload == "anon" else draw(st.sampled_from(sim.world.REQUESTS))
+    request = "pageout" if workload == "anon" else draw(st.sampled_from(sim.world.REQUESTS))
     fields |= {
         "map_bytes": (pages << page_shift) + draw(st.integers(0, (1 << page_shift) - 1)),
         "reclaim_bytes": (asked_for << page_shift) + draw(st.integers(0, (1 << page_shift) - 1)),
@@ -52,12 +50,12 @@ def requests(draw, arch, workload):
         "request": request,
         "access": draw(st.sampled_from(sim.world.ACCESSES)),
         "mapped_by": 1 if request == "pageout" else draw(st.integers(1, 3)),
-        "mappings": draw(st.integers(1, 2)) if workload == "file" else 1,
+        "mappings": draw(st.integers(1, 2)) if workload == "file" and request != "pageout" else 1,
         "cpus": draw(st.integers(1, 2)),
         "stats_flush": draw(st.sampled_from(["never", "always", "0,3,20", "13"])),
         "seed": draw(st.integers(0, 2**31)),
     }
-    if fields.get("order") == 0:
+    if fields.get("order") == 0 and (workload != "file" or request != "pageout"):
         fields["lru_add_batch"] = draw(st.sampled_from([0, 3, 30]))
     return fields
 
