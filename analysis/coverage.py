@@ -73,7 +73,7 @@ def _true(problem: Problem, nr_sets: int, rng: np.random.Generator) -> Posterior
 def _fitted(real: timing.TimeFit, truth: Posterior, place: int, rng) -> timing.TimeFit:
     ns = real.problem.designs[0] @ truth.costs[place]
     ns = ns * np.maximum(1 + truth.model_error[place] * rng.normal(size=len(ns)), 0.05)
-    seen = [row for row in real.machine.observations if not row.term]
+    seen = [row for row in real.machine.observations if not row.terms]
     runs = measurements.host_sweep()
     noise = np.exp(_noise(int(runs["run"].max()) + 1, rng))
     observed, spread = [], []

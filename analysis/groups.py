@@ -68,7 +68,13 @@ def _checks_in_batches(events: Events) -> bool:
 
 
 def _unmaps_in_batches(events: Events) -> bool:
-    return KERNELS[events.kernel].batched_unmap and events.world.order > 0
+    kernel = KERNELS[events.kernel]
+    batched = {
+        "file": kernel.batched_unmap,
+        "lazyfree": kernel.batched_lazyfree,
+        "anon": kernel.batched_anon,
+    }
+    return batched[events.world.workload] and events.world.order > 0
 
 
 def _contpte(events: Events) -> bool:
@@ -138,7 +144,16 @@ def _deferred_flushes(events: Events) -> int:
     return 0 if always else events[Count.ARCH_TLBBATCH_FLUSH]
 
 
+def _looked_at(events: Events) -> int:
+    # Folios isolated. MADV_PAGEOUT checks no references, and scans each folio once.
+    if events.world.request == "pageout":
+        return events[Count.PGSCAN] >> events.world.order
+    return events[Count.FOLIO_REFERENCED]
+
+
 def _xa_slots(events: Events) -> float:
+    if events.world.workload != "file":
+        return 0  # in no page cache
     # lib/xarray.c keeps 64 slots a node; a folio of 64 pages or more takes slots one level up.
     return events[Count.PGSTEAL] / (1 if events.world.order < 6 else 64)
 
@@ -176,7 +191,7 @@ GROUPS: tuple[Group, ...] = (
         "folio_referenced",
         "rest",
         "a folio isolated, looked at, and put back or freed",
-        _calls(Count.FOLIO_REFERENCED),
+        _looked_at,
     ),
     Group(
         "folio_referenced_one",

@@ -29,7 +29,7 @@ SHARE_SPREAD = (0.025, 0.01)
 # The host's profile: its number of samples was not kept; as sure as 250 samples make a share.
 PROFILE_SPREAD = 0.03
 # Of what is in the host's profile, the part that no instruction tells.
-PROFILED = {"flush_tlb_mm_range": "TLB invalidation"}
+PROFILED = {"flush_tlb_mm_range": ("flush_tlb_mm_range", "TLB invalidation")}
 
 # What column workload says of a run that was no write to memory.reclaim: MADV_PAGEOUT of all that
 # is mapped, as `reclaim advise` may ask for. Whatever else it says, it was such a write.
@@ -54,8 +54,8 @@ class Observation:
         ns: what was observed.
         noise_ns: standard deviation of its noise.
         n: runs behind it; with one, the noise is that of another machine's repeats.
-        part, term: what of the time it is: a member of `stalls.PARTS`, or the name of one of
-            `stalls.TERMS`; all of it where both are "".
+        part, terms: what of the time it is: a member of `stalls.PARTS`, or the names of some of
+            `stalls.TERMS`; all of it where both are empty.
     """
 
     kernel: str
@@ -68,7 +68,7 @@ class Observation:
     noise_ns: float
     n: int
     part: str = ""
-    term: str = ""
+    terms: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -165,9 +165,9 @@ def sweep_machine(runs: pd.DataFrame) -> Machine:
         )
     profile = measurements.load("host/profile_order8.csv").set_index("function")["share_percent"]
     whole = next(row for row in rows if (row.workload, row.order) == ("file", 8))
-    for function, term in PROFILED.items():
+    for function, terms in PROFILED.items():
         ns = profile[function] / 100 * whole.ns
-        observed = {"ns": float(ns), "noise_ns": PROFILE_SPREAD * whole.ns, "n": 1, "term": term}
+        observed = {"ns": float(ns), "noise_ns": PROFILE_SPREAD * whole.ns, "n": 1, "terms": terms}
         rows.append(Observation(**(vars(whole) | observed)))
     notes = (
         f"{len(runs)} runs of MADV_PAGEOUT, {min(row.n for row in rows[:-1])} or more a cell in "

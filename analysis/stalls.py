@@ -12,12 +12,11 @@ for `analysis.posterior` to say.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 
 from analysis import fit, measurements
-from analysis.groups import GROUPS, NAMES, Group, group_counts
+from analysis.groups import GROUPS, Group, group_counts
 from sim import ARCHES, Events, World, reclaim
 from sim.arch import isa
 from sim.state import Count
@@ -37,10 +36,9 @@ NS_A_CYCLE = 1 / 3
 #   own: the CPU that reclaims has it loaded; it flushes at every removal. MADV_PAGEOUT does.
 FLUSHES = ("deferred", "elsewhere", "own")
 
-# Groups of work on the page cache, which anonymous folios do not have. Checked below.
-PAGE_CACHE = ("xas_store",)
-if missing := set(PAGE_CACHE) - set(NAMES):
-    raise AssertionError(f"no event group {', '.join(sorted(missing))}: name its successor here")
+# Up to so many pages x86 invalidates one by one, more at one go: tlb_single_page_flush_ceiling,
+# arch/x86/mm/tlb.c, Linux 7.2 and 6.18.
+SINGLE_PAGE_FLUSH_CEILING = 33
 
 ISAS = ("arm64", "x86_64")
 
@@ -104,11 +102,21 @@ def _percpu_adds(events: Events, flush: str) -> tuple[float, float, float]:  # n
     return 0.0, 2.0 * events[Count.MAPPED_STAT_UPDATES], 2.0 * events[Count.FOLIOS_FREED]
 
 
+def _flushes(events: Events, flush: str) -> tuple[float, float, float]:
+    own = flush == "own" and isa(events.arch) != "arm64"
+    return 0.0, events[Count.FLUSH_TLB_MM_RANGE] if own else 0.0, 0.0
+
+
 def _invalidations(events: Events, flush: str) -> tuple[float, float, float]:
     if isa(events.arch) == "arm64":
         pending = events[Count.SET_TLB_UBC_FLUSH_PENDING]
         return events[Count.YOUNG_TLBI], pending + events[Count.CONTPTE_TRY_UNFOLD], 0.0
-    return 0.0, events[Count.FLUSH_TLB_MM_RANGE] if flush == "own" else 0.0, 0.0
+    flushes = events[Count.FLUSH_TLB_MM_RANGE]
+    if flush != "own" or not flushes:
+        return 0.0, 0.0, 0.0
+    pages = events[Count.PTES_CLEARED]
+    one_by_one = pages <= SINGLE_PAGE_FLUSH_CEILING * flushes
+    return 0.0, pages if one_by_one else flushes, 0.0
 
 
 def _waits(events: Events, flush: str) -> tuple[float, float, float]:  # noqa: ARG001
@@ -172,8 +180,10 @@ TERMS: tuple[Term, ...] = (
             "x86_64": _cycles(("M024", 19), ("M025", 18)),
         },
     ),
+    Term("flush_tlb_mm_range", "ns", "a flush on its own CPU, beyond what it invalidates",
+         _flushes, dict.fromkeys(ISAS, (("M016", 100.0),)), least_spread=1.0),
     Term(
-        "TLB invalidation", "ns", "one range: issued (arm64), or flushed by its own CPU (x86_64)",
+        "TLB invalidation", "ns", "a range (arm64), or a page or more than 33 (x86_64, own CPU)",
         _invalidations,
         {
             # D024 is an invalidation with its wait; M040: 95% of it is the wait.
@@ -235,49 +245,23 @@ def terms_of(events: Events, model: fit.CostModel, flush: str = "deferred") -> n
 
 
 def group_counts_of(events: Events) -> np.ndarray:
-    """Return group counts, less what this request leaves out; 0 for PMD-mapped folios.
-
-    MADV_PAGEOUT checks no references, and anonymous folios are in no page cache. Lazyfree folios
-    are counted as file folios of a kernel that batches alike, which is what was measured.
-    """
-    world = events.world
-    if world.order == ARCHES[events.arch].pmd_order:
+    """Return group counts; 0 for PMD-mapped folios, which the groups do not describe."""
+    if events.world.order == ARCHES[events.arch].pmd_order:
         return np.zeros(len(GROUPS))
-    if world.request != "pageout":
-        return group_counts(events)
-    return _pageout_groups(events.arch, events.kernel, world.workload, world.order, world.map_bytes)
-
-
-@cache
-def _pageout_groups(arch, kernel, workload, order, map_bytes) -> np.ndarray:
-    like = {"lazyfree": "unmap", "lazyfree-before": "base"}.get(kernel, kernel)
-    counts = group_counts(reclaim(_unused_file(order, map_bytes), arch, like))
-    left_out = [
-        group.part == "check" or (workload != "file" and group.name in PAGE_CACHE)
-        for group in GROUPS
-    ]
-    return np.where(left_out, 0.0, counts)
-
-
-def _unused_file(order: int, map_bytes: int) -> World:
-    # Freed at first sight, as MADV_PAGEOUT frees them.
-    return World(
-        map_bytes=map_bytes, reclaim_bytes=map_bytes, order=order, young=0.0, access="mmap"
-    )
+    return group_counts(events)
 
 
 def pageout_terms(
     arch: str, workload: str, order: int, map_bytes: int, model: fit.CostModel, kernel: str
 ) -> np.ndarray:
-    """Return `terms_of` MADV_PAGEOUT of a whole mapping, with its flush on the own CPU.
-
-    Of file folios it is that of a file whose PTEs are all old, less the reference check.
-    """
-    if workload == "file":
-        found = terms_of(reclaim(_unused_file(order, map_bytes), arch, kernel), model, "own")
-        found[:, PARTS.index("check")] = 0.0
-        return found
-    world = World(map_bytes=map_bytes, reclaim_bytes=map_bytes, order=order, workload=workload)
+    """Return `terms_of` MADV_PAGEOUT of a whole mapping, with its flush on the own CPU."""
+    world = World(
+        map_bytes=map_bytes,
+        reclaim_bytes=map_bytes,
+        order=order,
+        workload=workload,
+        request="pageout",
+    )
     return terms_of(reclaim(world, arch, kernel), model, "own")
 
 

@@ -118,7 +118,7 @@ class TimeFit:
         for place, seen in enumerate(self.machine.observations):
             pages = seen.reclaim_bytes >> ARCHES[self.machine.arch].page_shift
             low, best, high = np.percentile(simulated[:, place], (2.5, 50, 97.5)) / pages
-            part = seen.part or seen.term
+            part = seen.part or " and ".join(seen.terms)
             what = f"{seen.workload}, {seen.kernel}{': ' if part else ''}{part}"
             rows.append(
                 {
@@ -260,7 +260,7 @@ def _row(arch: str, model: fit.CostModel, row: Observation, order: int) -> np.nd
             arch, row.kernel, order, model, map_bytes=row.map_bytes, reclaim_bytes=row.reclaim_bytes
         )
     found = terms[:, PARTS.index(row.part)] if row.part else terms.sum(axis=1)
-    return np.where([name == row.term for name in TERM_NAMES], found, 0.0) if row.term else found
+    return np.where([name in row.terms for name in TERM_NAMES], found, 0.0) if row.terms else found
 
 
 def request_terms(

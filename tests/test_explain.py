@@ -161,7 +161,7 @@ def test_every_part_of_a_time_has_an_interval_around_it():
     parts = explain.explain("arm64", 6, before="base", after="unmap", metric="time").parts
     assert (parts["low"] <= parts["value"]).all()
     assert (parts["value"] <= parts["high"]).all()
-    assert {"TLB wait", "atomic of a young bit", "try_to_unmap_one"} <= set(parts["part"])
+    assert {"TLB wait", "atomic of a young bit", "folio_remove_rmap_ptes"} <= set(parts["part"])
 
 
 @pytest.mark.parametrize("arch", MEASURED_ARCHES)

@@ -75,9 +75,18 @@ def test_pageout_checks_nothing_and_flushes_itself(workload):
     terms = stalls.pageout_terms("x86_64", workload, 4, 4 * MIB, model, kernel)
     assert not terms[:, stalls.PARTS.index("check")].any()
     flushes = PAGES if workload == "file" else PAGES / 16
-    assert terms[stalls.TERM_NAMES.index("TLB invalidation"), 1] == flushes
+    assert terms[stalls.TERM_NAMES.index("flush_tlb_mm_range"), 1] == flushes
+    assert terms[stalls.TERM_NAMES.index("TLB invalidation"), 1] == PAGES  # 16 are not too many
     removed = terms[stalls.TERM_NAMES.index("page-cache removal")].sum()
     assert removed == (PAGES / 16 if workload == "file" else 0)
+
+
+@pytest.mark.parametrize(("order", "at_once"), [(5, 1), (6, 64), (8, 256)])
+def test_x86_64_invalidates_more_than_33_pages_at_one_go(order, at_once):
+    terms = stalls.pageout_terms(
+        "x86_64", "lazyfree", order, 4 * MIB, fit.fit("x86_64"), "lazyfree"
+    )
+    assert terms[stalls.TERM_NAMES.index("TLB invalidation"), 1] == PAGES / at_once
 
 
 def test_a_pmd_mapped_folio_has_the_instructions_that_were_measured_of_it():

@@ -44,9 +44,13 @@ def test_a_price_that_was_not_measured_follows_those_that_were():
 
 
 def test_the_flush_of_the_host_is_what_its_profile_says():
-    found = row(HOST, "TLB invalidation")
+    begun, page = row(HOST, "flush_tlb_mm_range"), row(HOST, "TLB invalidation")
     whole = machines.host().observations[-1]
-    assert found["low"] < whole.ns / (whole.map_bytes >> 12) < found["high"]
+    assert (
+        begun["low"] + page["low"]
+        < whole.ns / (whole.map_bytes >> 12)
+        < begun["high"] + page["high"]
+    )
 
 
 def test_five_numbers_do_not_measure_eleven_costs():
@@ -56,7 +60,7 @@ def test_five_numbers_do_not_measure_eleven_costs():
     assert "bounded" in set(costs.table()["verdict"])
 
 
-@pytest.mark.parametrize(("machine", "worst"), [(HOST, 0.2), (SERVER, 0.1)])
+@pytest.mark.parametrize(("machine", "worst"), [(HOST, 0.1), (SERVER, 0.1)])
 def test_observations_come_back(machine, worst):
     seen = timing.time_fit(machine()).observations()
     assert (seen["error"].abs() < worst).all()
