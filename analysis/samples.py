@@ -15,7 +15,7 @@ from sim import MEASURED_ARCHES
 from sim.ident import short_id
 
 WIDTH = 100  # columns of to_text()
-UNITS = ("s", "ns", "instructions", "count", "bytes", "pages")
+UNITS = ("s", "ns", "instructions", "count", "bytes", "pages", "percent", "per_s", "J", "1")
 DTYPES = {
     "machine": "string",
     "arch": "string",
@@ -26,10 +26,14 @@ DTYPES = {
     "unit": "string",
     "value": "float64",
     "run": "Int64",
+    "part": "string",
+    "symbol": "string",
+    "mark": "string",
     "source": "string",
 }
 COLUMNS = tuple(DTYPES)
 _REQUIRED = ("metric", "unit", "value", "run", "source")
+_OPTIONAL = ("part", "symbol", "mark")  # shown where a row has one
 _TIMES = ("real", "user", "sys")  # what time(1) prints; always kept in seconds
 
 
@@ -44,10 +48,13 @@ class SamplesError(ValueError):
 class Samples:
     """Observations, one a row, with the columns of `COLUMNS`, and remarks that travel with them.
 
-    frame: dtypes as in `DTYPES`; machine, arch, kernel, workload and order may be missing (pd.NA),
-    the rest may not. arch is one of `MEASURED_ARCHES`, unit one of `UNITS` (real, user and sys:
-    "s"), value finite and >= 0, order and run >= 0, source "file:line". The frame is copied.
-    Raises SamplesError.
+    frame: dtypes as in `DTYPES`; machine, arch, kernel, workload, order, part, symbol and mark may
+    be missing (pd.NA), the rest may not. arch is one of `MEASURED_ARCHES`, unit one of `UNITS`
+    (real, user and sys: "s"; "1": a number without a dimension, or whose unit the metric's name
+    tells), value finite and >= 0, order and run >= 0, source "file:line". part: what of the machine
+    or the program a row is about ("cpu=0", a call chain as printed); symbol: its function, the same
+    across builds; mark: why the value is less than it looks ("multiplexed", "cut"). The frame is
+    copied. Raises SamplesError.
     """
 
     frame: pd.DataFrame
@@ -72,8 +79,10 @@ class Samples:
 
     @property
     def id(self) -> str:
-        """Id of the rows; notes do not count."""
-        rows = self.frame.astype(object).where(self.frame.notna(), None).to_dict("records")
+        """Id of the rows; notes do not count, nor do part, symbol and mark where no row has any."""
+        empty = [name for name in _OPTIONAL if self.frame[name].isna().all()]
+        frame = self.frame.drop(columns=empty)
+        rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
         return short_id(rows)
 
     def to_text(self) -> str:
@@ -123,7 +132,7 @@ def _check_values(frame: pd.DataFrame) -> None:
     _refuse(frame, "unit", frame["metric"].isin(_TIMES) & (unit != "s"), "s, for a time")
     for name in ("order", "run"):
         _refuse(frame, name, frame[name].lt(0).fillna(False), "0 or more")
-    for name in ("machine", "kernel", "workload", "metric"):
+    for name in ("machine", "kernel", "workload", "metric", *_OPTIONAL):
         blank = frame[name].str.strip().eq("").fillna(False)
         _refuse(frame, name, blank, "text, or missing if it is not known")
     _refuse(frame, "source", ~frame["source"].str.fullmatch(r"(?s:.+):[0-9]+"), "file:line")
@@ -138,7 +147,9 @@ def _refuse(frame: pd.DataFrame, name: str, wrong: pd.Series, expected: str) -> 
 
 # The frame as strings, source as its two parts, "-" for what is missing.
 def _cells(frame: pd.DataFrame) -> pd.DataFrame:
-    cells = frame.drop(columns="source").astype(object).map(lambda v: "-" if pd.isna(v) else str(v))
+    empty = [name for name in _OPTIONAL if frame[name].isna().all()]
+    cells = frame.drop(columns=["source", *empty]).astype(object)
+    cells = cells.map(lambda v: "-" if pd.isna(v) else str(v))
     sources = [source.rpartition(":") for source in frame["source"]]
     return cells.assign(file=[name for name, _, _ in sources], line=[at for _, _, at in sources])
 
@@ -151,9 +162,9 @@ def _wrapped(lines: list[str]) -> str:
     return "\n".join(textwrap.fill(line, WIDTH, subsequent_indent="  ") for line in lines)
 
 
-# The widest cells that fit; at 7 characters all eleven columns do (the longest title has 8).
+# The widest cells that fit; at 5 characters all fourteen columns do (the longest title has 8).
 def _fitted(cells: pd.DataFrame) -> tuple[str, list[str]]:
-    for limit in (60, 40, 24, 16, 12, 10, 7):
+    for limit in (60, 40, 24, 16, 12, 10, 7, 5):
         texts = dict.fromkeys(text for name in cells for text in cells[name])
         told = {text: f"[{n}]" for n, text in enumerate((t for t in texts if len(t) > limit), 1)}
         table = _table(cells.map(lambda text, told=told: told.get(text, text)))

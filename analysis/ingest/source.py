@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A capture as a stream of numbered lines: compression, BOM and CR LF undone, memory bounded.
+
+Nothing here keeps more than one line, so an endless capture costs no more than a short one. What
+cannot be text (NUL, bytes that are not UTF-8, a line of megabytes) is refused with its line.
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import lzma
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, NamedTuple
+
+from analysis.ingest.capture import IngestError
+
+LINE_LIMIT = 1 << 20  # bytes; perf's longest lines, call chains with C++ names, have kilobytes
+_MAGIC = ((b"\x1f\x8b", gzip.GzipFile), (b"\xfd7zXZ\0", lzma.LZMAFile), (b"BZh", bz2.BZ2File))
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+_BROKEN = (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile)
+
+
+class TextLine(NamedTuple):
+    """One line without its end, its number from 1, and whether a line end followed it."""
+
+    number: int
+    text: str
+    ended: bool = True
+
+
+def open_bytes(source: str | Path | IO) -> tuple[IO[bytes], str]:
+    """Open a path, or take an open stream, uncompressed: its bytes and its name; IngestError.
+
+    gzip, xz and bzip2 are told by their first bytes, whatever the file is called.
+    """
+    if hasattr(source, "read"):
+        name = str(getattr(source, "name", "<stream>"))
+        stream = getattr(source, "buffer", source)
+    else:
+        name = str(source)
+        try:
+            stream = Path(source).open("rb")  # noqa: SIM115 - the caller closes it
+        except (OSError, ValueError) as cause:  # ValueError: a NUL in the path
+            raise _unreadable(name, cause) from cause
+    if isinstance(stream, io.TextIOBase):
+        return io.BytesIO(_text(stream, name)), name
+    if not hasattr(stream, "peek"):
+        stream = io.BufferedReader(_Raw(stream), 1 << 16)
+    try:
+        head = stream.peek(8)[:8]
+    except (OSError, ValueError) as cause:
+        raise _unreadable(name, cause) from cause
+    for magic, opened in _MAGIC:
+        if head.startswith(magic):
+            return opened(stream), name
+    return stream, name
+
+
+def chunks(stream: IO[bytes], name: str, size: int = 1 << 20) -> Iterator[bytes]:
+    """Yield the bytes of a stream, at most `size` at a time; IngestError where it breaks off."""
+    while True:
+        try:
+            chunk = stream.read(size)
+        except _BROKEN as cause:
+            found = f"compressed data that break off ({cause})"
+            advice = "Copy the file again."
+            raise IngestError(name, found, "a whole file", advice) from cause
+        except (OSError, ValueError) as cause:
+            raise _unreadable(name, cause) from cause
+        if not chunk:
+            return
+        yield chunk
+
+
+def lines(stream: IO[bytes], name: str) -> Iterator[TextLine]:
+    """Yield the lines of a stream of bytes; IngestError for what is no text."""
+    number, rest = 0, b""
+    for chunk in chunks(stream, name):
+        *whole, rest = (rest + chunk).split(b"\n")
+        for raw in whole:
+            number += 1
+            yield TextLine(number, _decoded(raw, number, name))
+        if len(rest) > LINE_LIMIT:
+            raise _too_long(number + 1, name)
+    if rest:
+        yield TextLine(number + 1, _decoded(rest, number + 1, name), ended=False)
+
+
+def _decoded(raw: bytes, number: int, name: str) -> str:
+    where = f"{name}:{number}"
+    if len(raw) > LINE_LIMIT:
+        raise _too_long(number, name)
+    if number == 1:
+        if raw.startswith(_UTF16):
+            advice = "Convert it: iconv -f UTF-16 -t UTF-8 FILE > NEW."
+            raise IngestError(where, "UTF-16 text", "UTF-8 text", advice)
+        raw = raw.removeprefix(b"\xef\xbb\xbf")
+    if b"\0" in raw:
+        advice = "Save the capture's text again; for perf.data: perf script -i FILE > NEW."
+        raise IngestError(where, "a NUL byte: binary or UTF-16", "UTF-8 text", advice)
+    try:
+        return raw.decode().removesuffix("\r")
+    except UnicodeDecodeError as cause:
+        found = f"a byte that is not UTF-8 (0x{raw[cause.start]:02x})"
+        advice = "If the text is in another encoding, convert it: iconv -f LATIN1 -t UTF-8."
+        raise IngestError(where, found, "UTF-8 text", advice) from cause
+
+
+def _too_long(number: int, name: str) -> IngestError:
+    advice = "Capture to a file of its own: LC_ALL=C perf stat -x\\; -o FILE COMMAND."
+    found = f"a line of more than {LINE_LIMIT} bytes"
+    return IngestError(f"{name}:{number}", found, "lines as perf prints them", advice)
+
+
+def _unreadable(name: str, cause: Exception) -> IngestError:
+    reason = getattr(cause, "strerror", None) or str(cause)
+    return IngestError(name, f"no readable file ({reason})", "a text file", "Check the path.")
+
+
+def _text(stream: io.TextIOBase, name: str) -> bytes:
+    try:
+        return stream.read().encode()
+    except UnicodeDecodeError as cause:
+        found = f"a byte that is not UTF-8 (0x{cause.object[cause.start]:02x})"
+        raise IngestError(name, found, "UTF-8 text", "Convert it with iconv.") from cause
+    except UnicodeEncodeError as cause:
+        raise IngestError(name, "text that has no UTF-8", "UTF-8 text", "Save it again.") from cause
+    except (OSError, ValueError) as cause:
+        raise _unreadable(name, cause) from cause
+
+
+class _Raw(io.RawIOBase):
+    """What only has read() as a raw stream, for a BufferedReader that can peek."""
+
+    def __init__(self, stream: IO[bytes]):
+        self._stream = stream
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer) -> int:
+        taken = self._stream.read(len(buffer))
+        buffer[: len(taken)] = taken
+        return len(taken)
