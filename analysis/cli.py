@@ -114,18 +114,10 @@ def _events_text(events: sim.Events) -> str:
     return "\n".join([inputs, "", f"{'function':<31}{'hits':>14}", *table, "", *notes, events.id])
 
 
-def _ingest(arguments) -> None:
-    from analysis import ingest
+def _ingest(arguments) -> int | None:
+    from analysis.ingest import output
 
-    samples = ingest.read(sys.stdin if arguments.file == "-" else arguments.file)
-    if arguments.json:
-        rows = samples.frame.astype(object).where(samples.frame.notna(), None).to_dict("records")
-        _print_json({"id": samples.id, "samples": rows, "notes": list(samples.notes)})
-    elif arguments.csv:
-        print(samples.frame.to_csv(index=False), end="")
-        print("".join(f"note: {note}\n" for note in samples.notes), end="", file=sys.stderr)
-    else:
-        print(samples.to_text(), end="")
+    return output.run(arguments)
 
 
 def _conformance(arguments) -> None:
@@ -332,10 +324,17 @@ def _conformance_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def _ingest_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("file", metavar="FILE", help="a saved mail or thread; - for stdin")
+    command.add_argument("paths", nargs="+", metavar="PATH", help="files, directories, - for stdin")
+    command.add_argument("--format", metavar="NAME", help="do not tell the format by the content")
     form = command.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="one JSON object")
     form.add_argument("--csv", action="store_true", help="rows as CSV, notes on stderr")
+    form.add_argument("--parquet", metavar="FILE", help="rows into a Parquet file (needs pyarrow)")
+    form.add_argument("--explain", action="store_true", help="say what each line was taken for")
+    form.add_argument("--folded", action="store_true", help="perf script as folded stacks, fast")
+    command.add_argument("--event", metavar="NAME", help="the event to fold, of several")
+    command.add_argument("--orders", metavar="FILE", help="folio orders that the runs really had")
+    command.add_argument("--pair", action="store_true", help="two snapshots: what counters grew by")
 
 
 def _fit_arguments(command: argparse.ArgumentParser) -> None:

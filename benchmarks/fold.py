@@ -4,13 +4,16 @@
     python benchmarks/fold.py path/to/stackcollapse-perf.pl [--bytes 1G] [--file FILE]
 
 The script is that of https://github.com/brendangregg/FlameGraph: clone it and name the path of its
-stackcollapse-perf.pl. The file is made from `tests/captures/script_default.txt`: its samples in
-random order (seed 0), each with a time, a thread and a place in its leaf function of its own. Both
-read it once before the clock starts, both write their stacks to a file, and these must be the same
-bytes. Times are wall clock, the least of two runs; memory is the peak of the process.
+stackcollapse-perf.pl. The file is made from `tests/captures/convert.json.xz`, a profile of 1639
+samples: these in random order (seed 0), each with a time, a thread, a period and a place in its
+leaf function of its own. Both fold the same file, in this run, into files that must be the same
+bytes.
+Times are wall clock of the whole process, the least of two runs; memory is the peak of a process.
 """
 
 import argparse
+import json
+import lzma
 import random
 import resource
 import subprocess
@@ -21,10 +24,12 @@ from pathlib import Path
 
 from analysis.units import parse_size
 
-CAPTURE = Path(__file__).parents[1] / "tests" / "captures" / "script_default.txt"
+CAPTURE = Path(__file__).parents[1] / "tests" / "captures" / "convert.json.xz"
 SEED = 0
 RUNS = 2
-FOLD = "import sys\nfrom analysis.cli import main\nsys.exit(main(['ingest', '--folded', sys.argv[1]]))"
+FOLD = (
+    "import sys\nfrom analysis.cli import main\nsys.exit(main(['ingest', '--folded', sys.argv[1]]))"
+)
 
 
 def main() -> None:
@@ -44,30 +49,41 @@ def main() -> None:
 def generate(path: Path, nr_bytes: int) -> None:
     """Write a perf script file of at least so many bytes; the same bytes for the same size."""
     choose = random.Random(SEED)
-    samples = CAPTURE.read_text().split("\n\n")[:-1]  # the capture ends inside its last
-    parts = [sample.split("\n", 2) for sample in samples]
+    with lzma.open(CAPTURE) as file:
+        samples = json.load(file)["samples"]
+    parts = [(sample["comm"], *_chain(sample["callchain"])) for sample in samples]
     seconds, written = 2199.0, 0
     with path.open("w") as file:
         while written < nr_bytes:
             batch = []
             for _ in range(10_000):
-                head, leaf, *callers = choose.choice(parts)
                 seconds += choose.expovariate(5000)
-                batch.append("\n".join([_head(head, seconds, choose), _leaf(leaf, choose), *callers]))
-            written += file.write("\n\n".join(batch) + "\n\n")
+                batch.append(_sample(*choose.choice(parts), seconds, choose))
+            written += file.write("".join(batch))
 
 
-def _head(head: str, seconds: float, choose: random.Random) -> str:
-    comm, _, _, period, event = head.split()
-    return f"{comm} {choose.randrange(29000, 29064)}  {seconds:.6f}:     {period} {event} "
+# A chain's leaf as address, symbol and object, and the lines of its callers.
+def _chain(frames: list[dict]) -> tuple[tuple[int, str, str], str]:
+    rows = []
+    for frame in frames:
+        address = int(frame["ip"], 16)
+        symbol, dso = frame.get("symbol", "[unknown]"), frame.get("dso", "[unknown]")
+        rows.append((address, symbol, dso))
+    callers = [_line(address, symbol, dso, address % 4096) for address, symbol, dso in rows[1:]]
+    return rows[0], "".join(callers)
 
 
-def _leaf(leaf: str, choose: random.Random) -> str:
-    address, symbol, dso = leaf.split()
-    shift = choose.randrange(64)
-    name, plus, offset = symbol.partition("+")
-    moved = f"{name}+0x{int(offset, 16) + shift:x}" if plus else name
-    return f"\t{int(address, 16) + shift:16x} {moved} {dso}"
+def _line(address: int, symbol: str, dso: str, offset: int) -> str:
+    place = "" if symbol == "[unknown]" else f"+0x{offset:x}"
+    return f"\t{address:16x} {symbol}{place} ({dso})\n"
+
+
+def _sample(comm, leaf, callers, seconds, choose: random.Random) -> str:
+    address, symbol, dso = leaf
+    shift = choose.randrange(256)
+    tid, period = choose.randrange(29000, 29064), choose.randrange(190_000, 210_000)
+    head = f"{comm} {tid} [{tid % 64:03}]  {seconds:.6f}:     {period} cpu-clock: \n"
+    return f"{head}{_line(address + shift, symbol, dso, shift)}{callers}\n"
 
 
 def _race(path: Path, script: Path, folder: Path) -> None:
@@ -87,7 +103,9 @@ def _race(path: Path, script: Path, folder: Path) -> None:
     if ours.read_bytes() != theirs.read_bytes():
         sys.exit("the two outputs differ")
     first, second = times.values()
-    print(f"the same {len(ours.read_text().splitlines())} stacks; {second / first:.1f} times as fast")
+    print(
+        f"the same {len(ours.read_text().splitlines())} stacks; {second / first:.1f} times as fast"
+    )
 
 
 def _seconds(command: list[str], out: Path) -> float:

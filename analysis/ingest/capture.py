@@ -11,8 +11,7 @@ import re
 from email.message import Message
 from html.parser import HTMLParser
 from itertools import pairwise
-from pathlib import Path
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 
 class IngestError(ValueError):
@@ -20,6 +19,13 @@ class IngestError(ValueError):
 
     def __init__(self, where: str, found: str, expected: str, advice: str):
         super().__init__(f"{where}: found {found}; expected {expected}. {advice}")
+
+
+class IngestManyError(IngestError):
+    """Several captures that cannot be taken, a line each."""
+
+    def __init__(self, problems: list[IngestError]):
+        ValueError.__init__(self, "\n".join(map(str, problems)))
 
 
 class Line(NamedTuple):
@@ -44,25 +50,6 @@ _BREAKING = frozenset(
 _SILENT = frozenset(("script", "style"))
 
 
-def read_source(source: str | Path | IO) -> tuple[str, str]:
-    """The text of a path or an open stream, and its name for messages; raises IngestError."""
-    if hasattr(source, "read"):
-        name = str(getattr(source, "name", "<stream>"))
-        load = source.read
-    else:
-        name = str(source)
-        load = Path(source).read_bytes
-    try:
-        raw = load()
-    except UnicodeDecodeError as cause:
-        raise _not_utf8(name, cause) from cause
-    except (OSError, ValueError) as cause:  # ValueError: a NUL in the path, or a closed stream
-        reason = getattr(cause, "strerror", None) or str(cause)
-        found = f"no readable file ({reason})"
-        raise IngestError(name, found, "a text file", "Check the path.") from cause
-    return (raw if isinstance(raw, str) else _decoded(raw, name)), name
-
-
 def messages(text: str, name: str) -> list[list[Line]]:
     """The lines of each message in a text: one for a plain or HTML text, one per mail in a mailbox.
 
@@ -82,20 +69,6 @@ def messages(text: str, name: str) -> list[list[Line]]:
     for start, end in pairwise(starts):
         found.append(_message(text[start:end], text.count("\n", 0, start) + 1, name))
     return found
-
-
-def _decoded(raw: bytes, name: str) -> str:
-    try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError as cause:
-        raise _not_utf8(name, cause) from cause
-
-
-def _not_utf8(name: str, cause: UnicodeDecodeError) -> IngestError:
-    line = cause.object.count(b"\n", 0, cause.start) + 1
-    found = f"a byte that is not UTF-8 (0x{cause.object[cause.start]:02x})"
-    advice = "If the mail is in another encoding, convert it: iconv -f LATIN1 -t UTF-8 FILE > NEW."
-    return IngestError(f"{name}:{line}", found, "UTF-8 text", advice)
 
 
 def _message(text: str, first: int, name: str) -> list[Line]:

@@ -3,7 +3,8 @@
 
 The text is cut at blank lines into samples, by bytes. The callers of a sample are the same text in
 many others, so their lines are looked up whole and taken apart once; the leaf, whose offset
-differs, is looked up alone. Memory holds the stacks, the lookups (bounded) and one chunk.
+differs, is looked up alone. Memory holds the stacks, the lookups (bounded) and one chunk. One
+core, one thread.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from analysis.ingest.stacks import frame
 
 CHUNK_BYTES = 2 << 20
 SAMPLE_LIMIT = 16 << 20  # bytes of one sample
-LOOKUP_LIMIT = 48 << 20  # bytes of the texts kept in a lookup
+LOOKUP_LIMIT = 48 << 20  # bytes of the texts kept to be looked up
 STACK_LIMIT = 1_000_000
+_TIME = re.compile(rb"[0-9]+\.[0-9]{6}(?:[0-9]{3})?")
 _HEAD = re.compile(
     rb"(\S.*?) +-?[0-9]+(?:/ *-?[0-9]+)? +(?:\[[0-9]{3,}\] +)?[0-9]+\.[0-9]{6}(?:[0-9]{3})?: +"
     rb"(?:([0-9]+) +)?([A-Za-z_]\S*?|cpu\S*/.*?/[a-zA-Z]*): *"
@@ -28,6 +30,7 @@ _HEAD = re.compile(
 _FRAME = re.compile(
     rb"[ \t]+([0-9a-f]+) (\S.*?)(?:\+0x[0-9a-f]+)?(?: \(([^()]*(?:\([^()]*\))?[^()]*)\))? *"
 )
+_SHIFT = 32  # a stack is one number: its callers above, its leaf below
 
 
 def fold(stream: IO[bytes], name: str) -> dict[str, dict[str, int]]:
@@ -39,8 +42,7 @@ def fold(stream: IO[bytes], name: str) -> dict[str, dict[str, int]]:
     """
     folder = _Folder(name)
     for samples in _samples(stream, name, folder):
-        for sample in samples:
-            folder.add(sample)
+        folder.add(samples)
     return folder.folded()
 
 
@@ -54,105 +56,146 @@ def text(stacks: dict[str, int]) -> Iterator[str]:
 def _samples(stream: IO[bytes], name: str, folder: _Folder) -> Iterator[list[bytes]]:
     rest = b""
     for chunk in chunks(stream, name, CHUNK_BYTES):
-        rest += chunk.replace(b"\r\n", b"\n") if b"\r" in chunk else chunk
-        if b"\r" == rest[-1:]:
-            continue
+        rest += chunk
+        if b"\r" in rest:
+            if rest.endswith(b"\r"):
+                continue  # its line feed is in the next chunk
+            rest = rest.replace(b"\r\n", b"\n")
         end = rest.rfind(b"\n\n")
         if end >= 0:
             yield rest[:end].split(b"\n\n")
             rest = rest[end + 2 :]
         elif len(rest) > SAMPLE_LIMIT:
-            raise folder.refusal(f"a sample of more than {SAMPLE_LIMIT} bytes", rest[:60])
+            raise folder.refusal([rest], 0, 0, f"a sample of more than {SAMPLE_LIMIT} bytes")
     if rest.strip():
-        folder.last = True
-        yield [rest]
+        folder.ended = False
+        yield [rest.removesuffix(b"\n")]
 
 
 class _Folder:
     def __init__(self, name: str):
         self.name = name
-        self.number = 1  # of the sample's first line
-        self.last = False
-        self.totals: dict[tuple[bytes, bytes, str, str], int] = {}
-        self.chains: dict[bytes, str] = {}
-        self.leaves: dict[bytes, str] = {}
+        self.number = 1  # of the first line of the samples at hand
+        self.ended = True
+        self.totals: dict[tuple[bytes, bytes], dict[int, int]] = {}  # (comm, event): stack: period
+        self.commands: dict[bytes, bytes] = {}  # "comm tid [cpu] ": comm
+        self.events: dict[bytes, bytes] = {}  # "event:": event
+        self.leaves: dict[bytes, int] = {}
+        self.callers: dict[bytes, int] = {}
+        self.names: dict[str, int] = {"": 0}  # of leaves and of chains of callers
         self.kept = 0
-        self.commands: dict[bytes, str] = {}
 
-    def add(self, sample: bytes) -> None:
-        first = sample.find(b"\n")
-        head = _HEAD.fullmatch(sample, 0, first) if first > 0 else None
-        if head is None or self.last:
-            self._unusual(sample)
+    # The loop that everything waits for: what it looks up was checked when it was first met.
+    def add(self, samples: list[bytes]) -> None:
+        totals, commands, events = self.totals, self.commands, self.events
+        leaves, callers, timed = self.leaves, self.callers, _TIME.fullmatch
+        for place, sample in enumerate(samples):
+            head, _, chain = sample.partition(b"\n")
+            leaf, _, rest = chain.partition(b"\n")
+            before, _, behind = head.partition(b": ")
+            who, _, time = before.rpartition(b" ")
+            try:
+                period, event = behind.split()
+                stacks = totals[commands[who], events[event]]
+                stack = callers[rest] | leaves[leaf]
+                number = int(period)
+            except (KeyError, ValueError):
+                self._first(samples, place)
+                continue
+            if not timed(time) or not period.isdigit() or not self.ended:
+                self._first(samples, place)
+                continue
+            stacks[stack] = stacks.get(stack, 0) + number
+        self.number += sum(sample.count(b"\n") for sample in samples) + 2 * len(samples)
+
+    # A sample that has something new in it, or is none.
+    def _first(self, samples: list[bytes], place: int) -> None:
+        lines = samples[place].split(b"\n")
+        at = 0
+        while at < len(lines) and (not lines[at].strip() or lines[at].startswith(b"#")):
+            at += 1
+        if at == len(lines):
             return
-        second = sample.find(b"\n", first + 1)
-        if second < 0:
-            second = len(sample)
-        leaf = self.leaves.get(sample[first + 1 : second])
-        callers = self.chains.get(sample[second:])
-        if leaf is None or callers is None:
-            leaf, callers = self._taken_apart(sample, first, second)
-        comm, period, event = head.groups()
-        key = (event, comm, callers, leaf)
-        totals = self.totals
-        totals[key] = totals.get(key, 0) + (int(period) if period else 1)
-        self.number += sample.count(b"\n") + 2
-
-    def _taken_apart(self, sample: bytes, first: int, second: int) -> tuple[str, str]:
+        if not self.ended:
+            raise self.refusal(samples, place, at, "a last sample that no blank line ends")
+        match = _HEAD.fullmatch(lines[at])
+        if match is None or at == len(lines) - 1:
+            raise self.refusal(samples, place, at)
         if self.kept > LOOKUP_LIMIT:
-            self.chains.clear()
-            self.leaves.clear()
-            self.kept = 0
-        lines = sample[second + 1 :].split(b"\n") if second < len(sample) else []
-        names = [self._frame(line, place) for place, line in enumerate(lines, 2)]
-        leaf = self._frame(sample[first + 1 : second], 1)
-        callers = ";".join(names[::-1])
-        self.leaves[sample[first + 1 : second]] = leaf
-        self.chains[sample[second:]] = callers
-        self.kept += len(sample) - first + 200
-        if len(self.totals) > STACK_LIMIT:
-            raise self.refusal(f"more than {STACK_LIMIT} different stacks", sample[:60])
-        return leaf, callers
+            self._forget()
+        stack = self._leaf(samples, place, at + 1) | self._above(samples, place, at + 2)
+        self._command(lines[at], match)
+        comm, period, event = match.groups()
+        stacks = self.totals.setdefault((comm, event), {})
+        stacks[stack] = stacks.get(stack, 0) + (int(period) if period else 1)
 
-    def _frame(self, line: bytes, place: int) -> str:
+    def _leaf(self, samples: list[bytes], place: int, spot: int) -> int:
+        line = samples[place].split(b"\n", spot + 1)[spot]
+        number = self.leaves.get(line)
+        if number is None:
+            name = self._frame(samples, place, spot)
+            number = self.leaves[line] = self.names.setdefault(name, len(self.names))
+            self.kept += len(line) + 150
+        return number
+
+    def _above(self, samples: list[bytes], place: int, first: int) -> int:
+        lines = samples[place].split(b"\n")
+        text = b"\n".join(lines[first:])
+        number = self.callers.get(text)
+        if number is None:
+            names = [self._frame(samples, place, spot) for spot in range(first, len(lines))]
+            chain = ";".join(names[::-1])
+            number = self.names.setdefault(chain, len(self.names)) << _SHIFT
+            self.callers[text] = number
+            self.kept += len(text) + 150
+        return number
+
+    def _forget(self) -> None:
+        for lookup in (self.leaves, self.callers, self.commands, self.events):
+            lookup.clear()
+        self.kept = 0
+
+    # Looked up in parts by add() where its parts are those of the whole pattern.
+    def _command(self, head: bytes, match: re.Match) -> None:
+        before, _, behind = head.partition(b": ")
+        who, _, time = before.rpartition(b" ")
+        words = behind.split()
+        if _TIME.fullmatch(time) and len(words) == 2 and words[1] == match[3] + b":":
+            self.kept += 0 if who in self.commands else len(who) + 150
+            self.commands[who] = match[1]
+            self.events[words[1]] = match[3]
+
+    def _frame(self, samples: list[bytes], place: int, spot: int) -> str:
+        line = samples[place].split(b"\n", spot + 1)[spot]
         match = _FRAME.fullmatch(line)
         if match is None:
-            self.number += place
-            raise self.refusal(None, line)
-        symbol, dso = (None if word is None else self._text(word) for word in match.groups()[1:])
-        return frame(symbol, dso)
-
-    # Comments above the first sample, samples without a chain, blank lines in a row
-    def _unusual(self, sample: bytes) -> None:
-        lines = sample.split(b"\n")
-        while lines and (not lines[0].strip() or lines[0].startswith(b"#")):
-            lines.pop(0)
-            self.number += 1
-        if self.last and lines:
-            raise self.refusal("a last sample that no blank line ends", lines[-1] or lines[-2])
-        if not lines:
-            self.number += 1
-        elif len(lines) == 1 or _HEAD.fullmatch(lines[0]) is None:
-            raise self.refusal(None, lines[0])
-        else:
-            self.add(b"\n".join(lines))
-
-    def _text(self, raw: bytes) -> str:
+            raise self.refusal(samples, place, spot)
         try:
-            return raw.decode()
+            symbol = match[2].decode()
+            return frame(symbol, None if match[3] is None else match[3].decode())
         except UnicodeDecodeError as cause:
-            raise self.refusal(f"a byte that is not UTF-8 (0x{raw[cause.start]:02x})", raw) from cause
+            found = f"a byte that is not UTF-8 (0x{cause.object[cause.start]:02x})"
+            raise self.refusal(samples, place, spot, found) from cause
 
-    def refusal(self, found: str | None, raw: bytes) -> IngestError:
-        shown = ascii(raw[:57].decode("utf-8", "replace"))
+    def refusal(
+        self, samples: list[bytes], place: int, spot: int, found: str | None = None
+    ) -> IngestError:
+        """Return the error for line `spot` of one of the samples at hand."""
+        above = sum(sample.count(b"\n") for sample in samples[:place]) + 2 * place
+        line = samples[place].split(b"\n", spot + 1)[spot]
+        shown = ascii(line[:57].decode("utf-8", "replace"))
         found = f"{found} ({shown})" if found else shown
-        return IngestError(f"{self.name}:{self.number}", found, EXPECTED, ADVICE)
+        return IngestError(f"{self.name}:{self.number + above + spot}", found, EXPECTED, ADVICE)
 
     def folded(self) -> dict[str, dict[str, int]]:
+        """Return the totals by event and stack, as text."""
+        names = list(self.names)
         events: dict[str, dict[str, int]] = {}
-        for (event, comm, callers, leaf), period in self.totals.items():
-            command = self._text(comm).replace(" ", "_")
-            stack = ";".join(part for part in (command, callers, leaf) if part)
-            stacks = events.setdefault(self._text(event), {})
-            stacks[stack] = stacks.get(stack, 0) + period
+        for (comm, event), stacks in self.totals.items():
+            command = comm.decode("utf-8", "backslashreplace").replace(" ", "_")
+            totals = events.setdefault(event.decode("utf-8", "backslashreplace"), {})
+            for number, period in stacks.items():
+                parts = (command, names[number >> _SHIFT], names[number & ((1 << _SHIFT) - 1)])
+                stack = ";".join(part for part in parts if part)
+                totals[stack] = totals.get(stack, 0) + period
         return events

@@ -40,6 +40,25 @@ _BETWEEN = re.compile(r"[$#] .*|(?:run|round)\s*#?[0-9]+\s*:?|", re.I)
 _BOUNDARY = re.compile(r"Posted by .+ ago|(?:From|Subject|Message-ID): .*", re.I)
 
 
+# A line that a mail has and no tool prints: a header, a quote or a label of a block.
+_TELLING = re.compile(
+    rf"(?:From|Subject|Message-ID|Date|To|Cc): .+|From \S+ +(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun) .*"
+    r"|Posted by .+ ago|[ \t]*>.*|\s*(?:<!doctype|<html|<body|<pre|<\?xml).*"
+    rf"|\s*{_LABEL}(?:\s+{_LABEL})?\s*",
+    re.I,
+)
+
+
+def telling(text: str) -> bool:
+    """Tell whether a line shows that the text is a mail, a thread or a page."""
+    return any(_TELLING.fullmatch(line) for line in text[:2000].split("\r"))
+
+
+def is_label(text: str) -> bool:
+    """Tell whether a line is the label of a block, or of two: "W/o patch:", "before"."""
+    return bool(_LABELS.fullmatch(" ".join(text[:2000].split())))
+
+
 class _Row(NamedTuple):
     key: str
     values: tuple[float, ...]

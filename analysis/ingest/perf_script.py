@@ -39,6 +39,7 @@ _SYMBOL = (
 )
 FRAME = re.compile(rf"[ \t]+{_SYMBOL}")
 _INLINE = re.compile(rf" *{_SYMBOL}")
+_INDENTED = re.compile(r"\t(?=.{15}[0-9a-f] ) *[0-9a-f]+ \S")  # an address is 16 wide
 _SRCLINE = re.compile(r"\s+\S+(?::[0-9]+|\[[0-9a-f]+\])(?: \(inlined\))?")
 _RECORD = re.compile(r".*\bPERF_RECORD_(?P<kind>[A-Z_0-9]+)\b(?P<rest>.*)")
 _ORDER = re.compile(r"\border=([0-9]{1,2})\b")
@@ -47,16 +48,10 @@ _REFUSAL = re.compile(r"Samples for '.+' event do not have \w+ attribute set\. C
 
 def recognised(text: str) -> bool:
     """Tell whether a line starts a sample of perf script."""
-    if _REFUSAL.match(text) or _BARE.fullmatch(text):
+    if _REFUSAL.match(text) or _BARE.fullmatch(text) or _INDENTED.match(text):
         return True
     match = HEAD.fullmatch(text) or _NO_TIME.fullmatch(text)
     return bool(match and match["comm"] and match["event"])
-
-
-def recognised_frame(text: str) -> bool:
-    """Tell whether a line is a frame of a call chain."""
-    match = FRAME.fullmatch(text)
-    return bool(match) and len(text) - len(text.lstrip()) > 1 and len(match["ip"]) > 3
 
 
 def parse(lines: Iterator[TextLine], book: Book) -> None:

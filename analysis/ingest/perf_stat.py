@@ -30,9 +30,9 @@ from analysis.ingest.stat_values import (
 EXPECTED = "a line of perf stat's text"
 BLOCK_LIMIT = 100_000  # lines of one block
 _BLOCK = re.compile(r"\s*Performance counter stats for (.+?)(?: \(([0-9]+) runs\))?:\s*")
-_INTERVAL = re.compile(r"#\s+time\s+(?:(?:CPU|socket|core|die|node|comm-[pt]id|ctr|cpus|counts"
+_INTERVAL = re.compile(r"#\s{2,}time\s+(?:(?:CPU|socket|core|die|node|comm-[pt]id|ctr|cpus|counts"
                        r"|cluster|cache|unit|events?)\s*)+")  # fmt: skip
-_METRICS = re.compile(r"#\s+time(?P<names>(?:\s.*)?)")
+_METRICS = re.compile(r"#\s{2,}time(?P<names>(?:\s.*)?)")
 _D = f"[0-9]+[{DECIMALS}][0-9]+"
 _ELAPSED = re.compile(
     rf"\s*(?P<value>{_D})(?: \+- (?P<error>{_D}))? seconds (?P<name>time elapsed|user|sys)"

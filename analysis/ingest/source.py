@@ -13,13 +13,14 @@ import io
 import lzma
 import zlib
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, NamedTuple
 
 from analysis.ingest.capture import IngestError
 
 LINE_LIMIT = 1 << 20  # bytes; perf's longest lines, call chains with C++ names, have kilobytes
-_MAGIC = ((b"\x1f\x8b", gzip.GzipFile), (b"\xfd7zXZ\0", lzma.LZMAFile), (b"BZh", bz2.BZ2File))
+_MAGIC = ((b"\x1f\x8b", gzip.open), (b"\xfd7zXZ\0", lzma.open), (b"BZh", bz2.open))
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _BROKEN = (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile)
 
@@ -32,32 +33,35 @@ class TextLine(NamedTuple):
     ended: bool = True
 
 
-def open_bytes(source: str | Path | IO) -> tuple[IO[bytes], str]:
+@contextmanager
+def opened(source: str | Path | IO) -> Iterator[tuple[IO[bytes], str]]:
     """Open a path, or take an open stream, uncompressed: its bytes and its name; IngestError.
 
-    gzip, xz and bzip2 are told by their first bytes, whatever the file is called.
+    gzip, xz and bzip2 are told by their first bytes, whatever the file is called. What was opened
+    here is closed at the end, a stream that was given is not.
     """
-    if hasattr(source, "read"):
-        name = str(getattr(source, "name", "<stream>"))
-        stream = getattr(source, "buffer", source)
-    else:
-        name = str(source)
+    with ExitStack() as closing:
+        if hasattr(source, "read"):
+            name = str(getattr(source, "name", "<stream>"))
+            stream = getattr(source, "buffer", source)
+        else:
+            name = str(source)
+            try:
+                stream = closing.enter_context(Path(source).open("rb"))
+            except (OSError, ValueError) as cause:  # ValueError: a NUL in the path
+                raise _unreadable(name, cause) from cause
+        if isinstance(stream, io.TextIOBase):
+            stream = io.BytesIO(_text(stream, name))
+        elif not hasattr(stream, "peek"):
+            stream = io.BufferedReader(_Raw(stream), 1 << 16)
         try:
-            stream = Path(source).open("rb")  # noqa: SIM115 - the caller closes it
-        except (OSError, ValueError) as cause:  # ValueError: a NUL in the path
+            head = stream.read(0) if isinstance(stream, io.BytesIO) else stream.peek(8)[:8]
+        except (OSError, ValueError) as cause:
             raise _unreadable(name, cause) from cause
-    if isinstance(stream, io.TextIOBase):
-        return io.BytesIO(_text(stream, name)), name
-    if not hasattr(stream, "peek"):
-        stream = io.BufferedReader(_Raw(stream), 1 << 16)
-    try:
-        head = stream.peek(8)[:8]
-    except (OSError, ValueError) as cause:
-        raise _unreadable(name, cause) from cause
-    for magic, opened in _MAGIC:
-        if head.startswith(magic):
-            return opened(stream), name
-    return stream, name
+        for magic, unpacked in _MAGIC:
+            if head.startswith(magic):
+                stream = closing.enter_context(unpacked(stream))
+        yield stream, name
 
 
 def chunks(stream: IO[bytes], name: str, size: int = 1 << 20) -> Iterator[bytes]:
