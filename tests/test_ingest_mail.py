@@ -294,7 +294,10 @@ def test_binary_and_undecodable_files_are_refused(tmp_path, content, found):
     for source in (path, str(path), io.BytesIO(content)):
         with pytest.raises(IngestError, match=re.escape(found)):
             read(source)
-    with path.open(encoding="utf-8") as stream, pytest.raises(IngestError, match=r"UTF-8|NUL|break"):
+    with (
+        path.open(encoding="utf-8") as stream,
+        pytest.raises(IngestError, match=r"UTF-8|NUL|break"),
+    ):
         read(stream)
 
 

@@ -215,6 +215,8 @@ def _mail(every: Iterator[TextLine], name: str, heard: Callable | None) -> Sampl
     text = "\n".join(kept) + ("\n" if kept else "")
     samples = mail.parse(messages(text, name), name)
     if samples is None:
+        for number, line in enumerate(kept if heard else (), 1):
+            heard(number, "error" if line.strip() else "comment", line)
         raise IngestError(name, "no measurement", EXPECTED, ADVICE)
     if heard is not None:
         used = {int(source.rpartition(":")[2]) for source in samples.frame["source"]}

@@ -79,6 +79,12 @@ class Book:
         kernel: str | None = None,
     ) -> None:
         """Keep one observation, told by line `number`; IngestError beyond ROW_LIMIT rows."""
+        if not metric.strip():
+            self.fail(number, "a value without a name", "the name of what was measured")
+            return
+        part, symbol, mark = (
+            text if text and text.strip() else None for text in (part, symbol, mark)
+        )
         if len(self.rows) >= ROW_LIMIT:
             found = f"more than {ROW_LIMIT} values"
             raise IngestError(f"{self.name}:{number}", found, "fewer", "Split the capture.")
@@ -107,7 +113,7 @@ class Book:
 
     def _mappings(self) -> Iterator[dict]:
         for row in self.rows:
-            fields = self.setting | {
+            fields = {name: told for name, told in self.setting.items() if told.strip()} | {
                 name: value for name, value in zip(_FIELDS, row, strict=True) if value is not None
             }
             fields["source"] = f"{self.name}:{fields.pop('line')}"

@@ -28,6 +28,8 @@ _GROWING = re.compile(
     r"nr_(?:vmscan_write|vmscan_immediate_reclaim|dirtied|written|throttled_written"
     r"|foll_pin_acquired|foll_pin_released)"
 )
+# gauges of other things than pages: huge pages, nodes of the page cache's trees
+_NO_PAGES = re.compile(r"nr_(?:anon_transparent_|shmem_|file_)hugepages|nr_\w+_pmdmapped|\w+_nodes")
 _GAUGES = re.compile(r"nr_.*|workingset_nodes")
 _MEMCG_GROWING = re.compile(
     r"(?:total_)?(?:pg[a-z_]+|workingset_(?!nodes)[a-z_]+|thp_[a-z_]+|zswp(?:in|out|wb)|swp(?:in|out)_zero"
@@ -76,7 +78,9 @@ def _row(line: TextLine, match: re.Match, book: Book, run: int, memcg: bool) -> 
         unit = "count" if counter else "bytes"
     else:
         counter = bool(_GROWING.fullmatch(key)) or not _GAUGES.fullmatch(key)
-        unit, factor = "count" if counter else "pages", 1
+        unit, factor = "count" if counter or _NO_PAGES.fullmatch(key) else "pages", 1
+        if key == "nr_kernel_stack":  # KiB, the only one
+            unit, factor = "bytes", 1024
     if key.startswith("hierarchical_") and value >= (1 << 63) - (1 << 16):
         book.unmeasured(line.number, key, "no limit")
         return

@@ -43,7 +43,7 @@ def parse(lines: Iterator[TextLine], book: Book) -> None:
     for line in lines:
         if not line.text.strip():
             book.comment(line)
-        elif line.text.startswith("#"):
+        elif line.text.startswith("#") and line.ended:
             state.head(line)
         elif not line.ended:
             book.error(line, *unended(line))

@@ -46,10 +46,11 @@ _PROSE = re.compile(
     r"|The events in group usually have to be from the same PMU\..*)\s*"
 )
 _NUMBER = r"[0-9](?:[0-9]|[.,'\u2019\u00a0\u202f\u2009\u066b](?=[0-9])| (?=[0-9]{3}(?![0-9])))*"
+_WORD = r"(?:[^()#\s]+|\([^+0-9)][^)]*\))"  # of a unit; a bracket with a digit is perf's own
 _COUNTER = re.compile(
     rf"(?P<time> *[0-9]+[{DECIMALS}][0-9]{{9}}(?= ))?(?P<place> *\S.*?)??\s*"
     rf"(?<!\S)(?P<value>{_NUMBER}|<not counted>|<not supported>)(?P<words>(?:\s+[^\s#(][^#]*?)?)\s*"
-    rf"(?:#\s*(?P<metric>{_D})?\s*(?P<unit>[^()#]*?(?:\([^+0-9][^)]*\)[^()#]*?)?)\s*)?"
+    rf"(?:#\s*(?P<metric>{_D}(?=[\s%]))?\s*(?P<unit>(?:{_WORD}(?: {_WORD})*)?)\s*)?"
     rf"(?:\( \+-\s*(?P<spread>{_D})% \)\s*)?(?:\((?P<running>\s*{_D})%\)\s*)?"
 )
 _FURTHER = re.compile(rf"\s*(?:[0-9]+[{DECIMALS}][0-9]{{9}})?\s+#\s+(?P<metric>{_D})\s*"
@@ -145,10 +146,13 @@ class _Block:
             return
         self._keep(line, match, kind)
 
-    # an event's name stands behind each value, and a place before it is one that perf prints
+    # Torn lines fail here: perf sets a value to the right, an event's name stands behind it, a unit
+    # behind a metric, and a place before it is one that perf prints.
     def _sound(self, match: re.Match) -> bool:
         place = (match["place"] or "").strip()
-        if not match["words"].strip() or (match["metric"] is None and match["unit"]):
+        if not match["words"].strip() or bool(match["metric"]) != bool(match["unit"]):
+            return False
+        if match.start("value") == 0:
             return False
         if bool(match["time"]) != self.interval or len(match["words"].split()) > 3:
             return False

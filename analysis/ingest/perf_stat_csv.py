@@ -109,6 +109,9 @@ def _line(line: TextLine, book: Book, state: _State) -> None:
         book.error(line, shown(text), EXPECTED)
     elif text.startswith("#"):
         book.comment(line)
+    elif state.event:
+        found = f"other output between or behind the rows ({shown(text)}): it may have torn one"
+        book.error(line, found, EXPECTED)
     else:
         book.comment(line, foreign=True)
 
@@ -230,7 +233,11 @@ def _metric(line: TextLine, fields: _Fields, book: Book, run: int, part: str | N
         book.unmeasured(line.number, what, "lost, perf cut it at a decimal comma")
     elif PLAIN.fullmatch(word):
         mark = _mark(fields.running)
-        row = derived(fields.event, unit, Decimal(word))
+        try:
+            row = derived(fields.event, unit, Decimal(word))
+        except ValueError as cause:
+            book.fail(line.number, str(cause), EXPECTED)
+            return
         book.row(line.number, *row, run=run, part=part, mark=mark)
     elif word not in ("", "nan", "-nan", "inf"):
         book.fail(line.number, f"metric {shown(word)}", "a number")
@@ -246,5 +253,9 @@ def _extra(line: TextLine, book: Book, state: _State) -> None:
         return
     book.data(line)
     run = max(len(state.times) - 1, state.block) if state.times else state.block
-    row = derived(state.event, unit, Decimal(word))
+    try:
+        row = derived(state.event, unit, Decimal(word))
+    except ValueError as cause:
+        book.fail(line.number, str(cause), EXPECTED)
+        return
     book.row(line.number, *row, run=run, part=state.place)

@@ -115,7 +115,11 @@ def _rows(line: TextLine, fields: dict, values: dict, book: Book, state: dict) -
         book.unmeasured(line.number, event, UNMEASURED.get(value, "no value"))
     metric, unit = values["metric-value"], _text(fields, "metric-unit") or ""
     if isinstance(metric, Decimal) and unit and not isinstance(value, str):
-        row = derived(event, unit, metric)
+        try:
+            row = derived(event, unit, metric)
+        except ValueError as cause:
+            book.fail(line.number, str(cause), "CPUs utilized, K/sec and their like")
+            return
         book.row(line.number, *row, run=run, part=part, mark=running_mark(running))
 
 

@@ -43,7 +43,7 @@ class Stacks:
     def write(self, book: Book) -> None:
         """Write the rows of all stacks, in the order in which they were first seen."""
         for (event, stack, mark), (period, samples, number) in self.totals.items():
-            symbol = normal(stack.rpartition(";")[2]) if stack else None
+            symbol = normal(stack.rpartition(";")[2])
             label = {"part": stack or None, "symbol": symbol, "mark": mark}
             if period:
                 unit = "ns" if event.partition(":")[0] in _CLOCKS else "count"

@@ -55,10 +55,15 @@ def measured(event: str, unit: str, value: Decimal) -> tuple[str, str, float]:
 
 
 def derived(event: str, unit: str, value: Decimal) -> tuple[str, str, float]:
-    """Return metric, unit and value of what perf computes from a counter ("CPUs utilized")."""
+    """Return metric, unit and value of what perf computes from a counter ("CPUs utilized").
+
+    Raises ValueError for a rate whose unit is damaged, for its factor would be lost.
+    """
     rate = re.fullmatch(r"([KMG]?)/sec", unit)
     if rate:
         return f"{event} # /sec", "per_s", float(value * _PER_S[rate[1]])
+    if "/sec" in unit:
+        raise ValueError(f"{unit!r} is no unit of perf's")
     percent = unit.startswith(("%", "of all")) or "%" in unit
     return f"{event} # {unit}", "percent" if percent else "1", float(value)
 
