@@ -65,7 +65,7 @@ lock:
 	"$(PYTHON)" -m venv --clear .venv/uv
 	.venv/uv/bin/python -m pip install --quiet uv
 	.venv/uv/bin/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 \
-		--generate-hashes --all-extras --group build $(LOCKFLAGS) \
+		--generate-hashes --extra test --group build $(LOCKFLAGS) \
 		--custom-compile-command 'make lock' --output-file requirements.lock
 
 clean:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
 import csv
+import importlib.util
 import io
 import json
 import os
@@ -190,6 +191,50 @@ def test_ingest_reads_stdin_as_it_reads_a_file(mail):
     assert other[0]["source"].endswith(":3")
 
 
+CAPTURES = Path(__file__).parent / "captures"
+
+
+def test_ingest_explains_each_line(run):
+    status, stdout, stderr = run("ingest", "--explain", CAPTURES / "stat_r5.txt")
+    assert (status, stderr) == (0, "")
+    kinds = [line.split(": ")[1].split()[0] for line in stdout.splitlines()]
+    assert kinds == ["comment", "header", "comment", *["data"] * 3, "comment", "data", "comment"]
+    status, stdout, stderr = run("ingest", "--explain", CAPTURES / "loc_de_DE_stat_json.txt")
+    assert status == 2
+    assert stdout.count(": error") == 2
+    assert "LC_ALL=C perf stat -j" in stderr
+
+
+def test_ingest_folds(tmp_path, run):
+    path = tmp_path / "script.txt"
+    path.write_text("a b 1 12.000001: 7 cycles: \n\tffff f+0x1 (x)\n\t10 main+0x2 (x)\n\n")
+    assert run("ingest", "--folded", path) == (0, "a_b;main;f 7\n", "")
+    status, stdout, stderr = run("ingest", "--folded", "--event", "faults", path)
+    assert (status, stdout) == (2, "")
+    assert "no sample of faults" in stderr
+
+
+def test_ingest_pairs_counters_and_joins_orders(out):
+    pair = out("ingest", "--pair", CAPTURES / "vmstat_before.txt", CAPTURES / "vmstat_after.txt")
+    assert re.search(r"numa_hit +count +42083\.0", pair)
+    joined = out(
+        "ingest", CAPTURES / "time_bash_p.txt", "--orders", CAPTURES / "script_tracepoints.txt"
+    )
+    assert "order: 8" in joined
+
+
+def test_ingest_writes_parquet_or_names_the_package_that_does(tmp_path, run):
+    target = tmp_path / "out.parquet"
+    status, stdout, stderr = run("ingest", CAPTURES / "stat_r5.txt", "--parquet", target)
+    assert stdout == ""
+    if importlib.util.find_spec("pyarrow"):
+        assert (status, target.read_bytes()[:4]) == (0, b"PAR1")
+    else:
+        assert status == 2
+        assert "pip install pyarrow" in stderr
+        assert not target.exists()
+
+
 # reclaim fit, explain, predict, message
 
 
@@ -348,7 +393,9 @@ ARM64 = ["simulate", "--arch", "arm64"]
         ([*ARM64, "--fast"], "--fast"),
         (["ingest"], "FILE"),
         (["ingest", "nowhere.txt"], "nowhere.txt.*Check the path"),
-        (["ingest", "."], "directory"),
+        (["ingest", "."], "binary.txt:1: found a NUL"),
+        (["ingest", "prose.txt", "--format", "perf"], "one of perf-stat"),
+        (["ingest", "prose.txt", "--pair"], "found 1 paths"),
         (["ingest", "empty.txt"], "empty file"),
         (["ingest", "binary.txt"], "binary"),
         (["ingest", "prose.txt"], "prose.txt"),

@@ -32,10 +32,11 @@ from analysis.ingest import (
     perf_stat,
     perf_stat_csv,
     perf_stat_json,
+    size_table,
     times,
 )
 from analysis.ingest.book import Book
-from analysis.ingest.capture import IngestError, IngestManyError, messages
+from analysis.ingest.capture import IngestError, IngestManyError, Line, messages
 from analysis.ingest.source import TextLine, lines, opened
 from analysis.samples import Samples
 
@@ -213,7 +214,7 @@ def _mail(every: Iterator[TextLine], name: str, heard: Callable | None) -> Sampl
             found = f"a mail of more than {MAIL_BYTES} characters"
             raise IngestError(f"{name}:{line.number}", found, "one thread", ADVICE)
     text = "\n".join(kept) + ("\n" if kept else "")
-    samples = mail.parse(messages(text, name), name)
+    samples = _mail_samples(messages(text, name), name)
     if samples is None:
         for number, line in enumerate(kept if heard else (), 1):
             heard(number, "error" if line.strip() else "comment", line)
@@ -223,3 +224,16 @@ def _mail(every: Iterator[TextLine], name: str, heard: Callable | None) -> Sampl
         for number, line in enumerate(kept, 1):
             heard(number, "data" if number in used else "comment", line)
     return samples
+
+
+# Blocks of time and tables by folio size; a mail may have both.
+def _mail_samples(found: list[list[Line]], name: str) -> Samples | None:
+    tables = size_table.rows(found, name)
+    blocks = mail.parse(found, name)
+    if not tables:
+        return blocks
+    note = "folio sizes are taken for orders of 4 KiB pages"
+    samples = Samples.from_rows(tables, [note])
+    if blocks is None:
+        return samples
+    return Samples(pd.concat([blocks.frame, samples.frame]), (*blocks.notes, *samples.notes))

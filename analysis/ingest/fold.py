@@ -18,7 +18,7 @@ from analysis.ingest.perf_script import ADVICE, EXPECTED
 from analysis.ingest.source import chunks
 from analysis.ingest.stacks import frame
 
-CHUNK_BYTES = 2 << 20
+CHUNK_BYTES = 256 << 10  # what a core's own cache holds
 SAMPLE_LIMIT = 16 << 20  # bytes of one sample
 LOOKUP_LIMIT = 48 << 20  # bytes of the texts kept to be looked up
 STACK_LIMIT = 1_000_000
@@ -63,12 +63,15 @@ def _samples(stream: IO[bytes], name: str, folder: _Folder) -> Iterator[list[byt
             rest = rest.replace(b"\r\n", b"\n")
         end = rest.rfind(b"\n\n")
         if end >= 0:
-            yield rest[:end].split(b"\n\n")
+            whole = rest[:end]
+            yield whole.split(b"\n\n")
+            folder.number += whole.count(b"\n") + 2
             rest = rest[end + 2 :]
         elif len(rest) > SAMPLE_LIMIT:
             raise folder.refusal([rest], 0, 0, f"a sample of more than {SAMPLE_LIMIT} bytes")
     if rest.strip():
         folder.ended = False
+        folder.forget()
         yield [rest.removesuffix(b"\n")]
 
 
@@ -88,25 +91,20 @@ class _Folder:
     # The loop that everything waits for: what it looks up was checked when it was first met.
     def add(self, samples: list[bytes]) -> None:
         totals, commands, events = self.totals, self.commands, self.events
-        leaves, callers, timed = self.leaves, self.callers, _TIME.fullmatch
+        leaves, callers = self.leaves, self.callers
         for place, sample in enumerate(samples):
-            head, _, chain = sample.partition(b"\n")
-            leaf, _, rest = chain.partition(b"\n")
-            before, _, behind = head.partition(b": ")
-            who, _, time = before.rpartition(b" ")
             try:
+                lines = sample.split(b"\n", 2)
+                head, leaf, rest = lines if len(lines) == 3 else (*lines, b"")
+                before, _, behind = head.partition(b": ")
+                who, _, time = before.rpartition(b" ")
+                float(time)
                 period, event = behind.split()
                 stacks = totals[commands[who], events[event]]
-                stack = callers[rest] | leaves[leaf]
-                number = int(period)
+                stack = callers[rest] | (leaves.get(leaf) or self._leaf(samples, place, 1))
+                stacks[stack] = stacks.get(stack, 0) + int(period)
             except (KeyError, ValueError):
                 self._first(samples, place)
-                continue
-            if not timed(time) or not period.isdigit() or not self.ended:
-                self._first(samples, place)
-                continue
-            stacks[stack] = stacks.get(stack, 0) + number
-        self.number += sum(sample.count(b"\n") for sample in samples) + 2 * len(samples)
 
     # A sample that has something new in it, or is none.
     def _first(self, samples: list[bytes], place: int) -> None:
@@ -122,7 +120,7 @@ class _Folder:
         if match is None or at == len(lines) - 1:
             raise self.refusal(samples, place, at)
         if self.kept > LOOKUP_LIMIT:
-            self._forget()
+            self.forget()
         stack = self._leaf(samples, place, at + 1) | self._above(samples, place, at + 2)
         self._command(lines[at], match)
         comm, period, event = match.groups()
@@ -134,8 +132,10 @@ class _Folder:
         number = self.leaves.get(line)
         if number is None:
             name = self._frame(samples, place, spot)
-            number = self.leaves[line] = self.names.setdefault(name, len(self.names))
-            self.kept += len(line) + 150
+            number = self.names.setdefault(name, len(self.names))
+            if self.kept < LOOKUP_LIMIT:
+                self.leaves[line] = number
+                self.kept += len(line) + 150
         return number
 
     def _above(self, samples: list[bytes], place: int, first: int) -> int:
@@ -150,7 +150,8 @@ class _Folder:
             self.kept += len(text) + 150
         return number
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
+        """Drop what was looked up, so that memory stays bounded and all is checked again."""
         for lookup in (self.leaves, self.callers, self.commands, self.events):
             lookup.clear()
         self.kept = 0

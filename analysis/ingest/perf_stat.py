@@ -28,6 +28,7 @@ from analysis.ingest.stat_values import (
 )
 
 EXPECTED = "a line of perf stat's text"
+VALUE_WIDTH = 18  # columns, in which perf sets a value to the right
 BLOCK_LIMIT = 100_000  # lines of one block
 _BLOCK = re.compile(r"\s*Performance counter stats for (.+?)(?: \(([0-9]+) runs\))?:\s*")
 _INTERVAL = re.compile(r"#\s{2,}time\s+(?:(?:CPU|socket|core|die|node|comm-[pt]id|ctr|cpus|counts"
@@ -49,7 +50,8 @@ _NUMBER = r"[0-9](?:[0-9]|[.,'\u2019\u00a0\u202f\u2009\u066b](?=[0-9])| (?=[0-9]
 _WORD = r"(?:[^()#\s]+|\([^+0-9)][^)]*\))"  # of a unit; a bracket with a digit is perf's own
 _COUNTER = re.compile(
     rf"(?P<time> *[0-9]+[{DECIMALS}][0-9]{{9}}(?= ))?(?P<place> *\S.*?)??\s*"
-    rf"(?<!\S)(?P<value>{_NUMBER}|<not counted>|<not supported>)(?P<words>(?:\s+[^\s#(][^#]*?)?)\s*"
+    rf"(?<!\S)(?P<value>{_NUMBER}|<not counted>|<not supported>)"
+    r"(?P<words>(?:\s+[^\s#(0-9][^#]*?)?)\s*"
     rf"(?:#\s*(?P<metric>{_D}(?=[\s%]))?\s*(?P<unit>(?:{_WORD}(?: {_WORD})*)?)\s*)?"
     rf"(?:\( \+-\s*(?P<spread>{_D})% \)\s*)?(?:\((?P<running>\s*{_D})%\)\s*)?"
 )
@@ -152,7 +154,7 @@ class _Block:
         place = (match["place"] or "").strip()
         if not match["words"].strip() or bool(match["metric"]) != bool(match["unit"]):
             return False
-        if match.start("value") == 0:
+        if match.start("value") == 0 and len(match["value"]) < VALUE_WIDTH:
             return False
         if bool(match["time"]) != self.interval or len(match["words"].split()) > 3:
             return False
@@ -231,7 +233,7 @@ class _Block:
             unit = words.pop(1).strip("()")
         event, cgroup = words[0], " ".join(words[1:]) or None
         time = str(grouped(match["time"].strip(), decimal)) if match["time"] else None
-        place = (match["place"] or "").strip() or None
+        place = re.sub(r"^(\S+)\s+([0-9]+)$", r"\1 of \2", (match["place"] or "").strip()) or None
         part = place_text(time=time, place=place, cgroup=cgroup)
         run = self.run if time is None else self.times.setdefault(time, len(self.times))
         running = grouped(match["running"].strip(), decimal) if match["running"] else None

@@ -2,7 +2,7 @@
 """Fuzz ingest, guided by coverage: whatever the bytes, Samples or an IngestError comes out.
 
     .venv/bin/python -m pip install atheris
-    .venv/bin/python tests/fuzz/fuzz_ingest.py build/corpus tests/captures tests/mails \\
+    .venv/bin/python benchmarks/fuzz_ingest.py build/corpus tests/captures tests/mails \\
         -max_total_time=600 -max_len=4096 -timeout=20
 
 New inputs go to build/corpus (make the folder first), the captures are where it starts. A crash is

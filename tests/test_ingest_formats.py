@@ -1,0 +1,378 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Variants that no capture here has: what perf, ftrace and others are known to print."""
+
+import io
+import json
+
+import pytest
+from test_ingest_captures import CAPTURES
+
+from analysis import ingest
+from analysis.ingest import IngestError, fold, orders, read, read_text
+from analysis.ingest.counters import difference
+from analysis.ingest.symbols import normal
+
+
+def rows(text, form=None):
+    frame = read_text(text, form=form).frame
+    return list(zip(frame["metric"], frame["unit"], frame["value"], strict=True))
+
+
+def parts(text):
+    frame = read_text(text).frame
+    return dict(zip(frame["part"].fillna(""), frame["value"], strict=True))
+
+
+@pytest.mark.parametrize(
+    ("raw", "name"),
+    [
+        ("[k] drop_buffers.constprop.0", "drop_buffers"),
+        ("finish_task_switch.isra.0", "finish_task_switch"),
+        ("a.isra.0.constprop.1", "a"),
+        ("a.part.0.cold", "a"),
+        ("foo.llvm.1234567890", "foo"),
+        ("vfs_write_[k]", "vfs_write"),
+        ("vfs_write+0x1f", "vfs_write"),
+        ("[.] operator new", "operator new"),
+        ("[unknown]", "[unknown]"),
+        ("std::vector<int>::push_back", "std::vector<int>::push_back"),
+        (".cold", ".cold"),
+    ],
+)
+def test_symbols_are_the_same_across_builds(raw, name):
+    assert normal(raw) == name
+
+
+# perf stat
+
+
+def test_perf_stat_of_linux_4_names_the_unit_behind_the_event():
+    text = (
+        " Performance counter stats for 'true':\n\n"
+        "          1.189523      task-clock (msec)         #    0.674 CPUs utilized          \n"
+        "                 0      context-switches          #    0.000 K/sec                  \n"
+        "           1234567      cycles                    #    1.038 GHz                    \n\n"
+        "       0.001764901 seconds time elapsed\n\n"
+    )
+    assert rows(text)[0] == ("task-clock", "s", 0.001189523)
+    assert ("cycles # GHz", "1", 1.038) in rows(text)
+
+
+def test_perf_stat_multiplexed_counters_are_marked():
+    text = (
+        " Performance counter stats for 'true':\n\n"
+        "         1,234,567      cycles                    #    1.038 GHz       (33.40%)\n"
+        "           900,000      instructions              #    0.73  insn per cycle  (66.60%)\n"
+        "     <not counted>      branches                                          (0.00%)\n\n"
+        "       0.001764901 seconds time elapsed\n\n"
+    )
+    frame = read_text(text).frame
+    assert frame["mark"].iloc[0] == "multiplexed: counted 33.40% of the time"
+    assert ("instructions", "instructions", 900000.0) in rows(text)
+    assert "branches: not counted (line 5)" in read_text(text).notes
+
+
+def test_perf_stat_per_thread_socket_and_cgroup():
+    text = (
+        " Performance counter stats for 'system wide':\n\n"
+        "S0        2             10,615      page-faults               #   55.207 K/sec\n"
+        "  my prog-1234              12      page-faults\n"
+        "                            15      page-faults               user.slice\n\n"
+        "       1.000000000 seconds time elapsed\n\n"
+    )
+    found = parts(text)
+    assert found["place=S0 of 2"] == 55207.0
+    assert found["place=my prog-1234"] == 12.0
+    assert found["cgroup=user.slice"] == 15.0
+
+
+def test_perf_stat_table_of_runs():
+    text = (
+        " Performance counter stats for 'a' (2 runs):\n\n"
+        "               382      page-faults      ( +-  0.13% )\n\n"
+        "     # Table of individual measurements:\n"
+        "     0.12398 (+0.01648) ###\n"
+        "     0.09102 (-0.01648) #\n\n"
+        "     # Final result:\n"
+        "           0.10750 +- 0.01648 seconds time elapsed  ( +- 15.33% )\n\n"
+    )
+    assert ("time elapsed, of one run", "s", 0.12398) in rows(text)
+    assert list(read_text(text).frame["run"])[1:3] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "1234,,cpu/event=0x11,name=x/,5,100.00,,",
+        "     1.000000001,S0-D0-C1,1,1234,,cycles,5,100.00,1.5,insn per cycle",
+        "           summary,1234,,cycles,5,100.00,,",
+        "1234,,cycles,user.slice,5,100.00,,",
+        "1234,,cycles,0.50%,5,100.00,,",
+        "my prog-77,1234,,cycles,5,100.00,,",
+        "1234,,cycles,5,100.00",
+    ],
+)
+def test_perf_stat_csv_layouts(line):
+    assert rows(f"{line}\n", "perf-stat-csv")[0][2] == 1234.0
+
+
+def test_a_further_metric_belongs_to_the_counter_above():
+    text = "1234,,cycles,5,100.00,1.5,GHz\n,,,,,0.25,stalled cycles per insn\n"
+    assert rows(text)[-1] == ("cycles # stalled cycles per insn", "1", 0.25)
+
+
+def test_other_output_behind_the_rows_may_have_torn_one():
+    with pytest.raises(IngestError, match=r":2: .*torn"):
+        read_text("1234,,cycles,5,100.00,,\nother output\n")
+
+
+# perf script
+
+
+def test_perf_script_with_comments_records_and_chains_without_samples():
+    text = (
+        "# ========\n# arch : aarch64\n# cpudesc : Neoverse\n# ========\n#\n"
+        "swapper     0 [000] 12.000001: PERF_RECORD_LOST lost 45\n"
+        "a b 12/34 [000] 12.000001: 100 cycles: \n\tffff f.isra.0+0x1 ([kernel.kallsyms])\n"
+        "\t    10 main+0x2 (/bin/a (deleted))\n\n"
+    )
+    samples = read_text(text)
+    assert samples.frame["part"].iloc[0] == "a_b;main;f.isra.0"
+    assert samples.frame["symbol"].iloc[0] == "f"
+    assert set(samples.frame["arch"]) == {"arm64"}
+    assert "1 PERF_RECORD_LOST records, no samples" in samples.notes
+
+
+def test_a_chain_the_capture_ends_in_is_marked():
+    text = "a 1 12.000001: 100 cycles: \n\tffff f+0x1 (x)\n"
+    assert read_text(text).frame["mark"].iloc[0].startswith("cut")
+    with pytest.raises(IngestError, match="no blank line ends"):
+        fold.fold(io.BytesIO(text.encode()), "x")
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("a 1 12.000001: 100 cycles: \n\tffff f+0x1 (x)\n\nbroken\n\n", 4),
+        ("a 1 12.000001: 100 cycles: \n\tffff f+0x1 (x)\n\n\na 1 12.0: 1 c: \n\tf f (x)\n\n", 5),
+        ("a 1 12.000001: 100 cycles: \n\tffff f+0x1 (x)\n\tzzzz\n\n", 3),
+        ("a 1 12.000001: 100 cycles: \n\tffff \xff (x)\n\n", 2),
+    ],
+)
+def test_fold_refuses_with_the_line(text, line):
+    with pytest.raises(IngestError, match=rf"^x:{line}: found"):
+        fold.fold(io.BytesIO(text.encode("latin-1")), "x")
+
+
+def test_fold_takes_comments_many_events_and_crlf():
+    sample = "a 1 [000] 12.000001: {} {}: \n\tffff f+0x1 (x)\n\tfff0 [unknown] (/lib/y.so)\n\n"
+    text = "# header\n#\n" + sample.format(3, "cycles") + sample.format(4, "cycles") * 2
+    text += sample.format(5, "faults")
+    for given in (text, text.replace("\n", "\r\n")):
+        found = fold.fold(io.BytesIO(given.encode()), "x")
+        assert found == {"cycles": {"a;[y.so];f": 11}, "faults": {"a;[y.so];f": 5}}
+
+
+# ftrace
+
+
+def test_function_graph_pairs_calls_on_each_cpu():
+    text = (
+        "# tracer: function_graph\n#\n"
+        " 0)               |  shrink_folio_list() {\n"
+        " 1)   1.500 us    |  lru_add();\n"
+        " ------------------------------------------\n"
+        " 0)    cat-123    =>   dog-456   \n"
+        " ------------------------------------------\n\n"
+        " 0)   0.250 us    |    folio_referenced();\n"
+        " 0)               |    /* mm_vmscan_x: order=4 */\n"
+        " 0) ! 120.500 us  |  } /* shrink_folio_list */\n"
+        " 0) + 10.000 us   |  }\n"
+    )
+    samples = read_text(text)
+    frame = samples.frame[samples.frame["metric"] == "duration"].set_index("symbol")
+    assert dict(frame["value"]) == {
+        "lru_add": 1500.0, "folio_referenced": 250.0, "shrink_folio_list": 120500.0
+    }  # fmt: skip
+    assert "1 calls whose start or duration is not in the trace" in samples.notes
+
+
+def test_function_profiler_table():
+    text = (
+        "  Function                               Hit    Time            Avg             s^2\n"
+        "  --------                               ---    ----            ---             ---\n"
+        "  try_to_unmap_one.isra.0              22943    1994458.706 us     86.931 us   65.5 us\n"
+    )
+    assert rows(text) == [
+        ("hits", "count", 22943.0), ("time in function", "ns", 1994458706.0)
+    ]  # fmt: skip
+    assert set(read_text(text).frame["symbol"]) == {"try_to_unmap_one"}
+
+
+def test_trace_file_and_trace_cmd_count_events_by_folio_order():
+    text = (
+        "cpus=2\n"
+        "  kworker/0:1-17    [000] d..1.   12.123456: mm_filemap_add_to_page_cache: dev 1 order=4\n"
+        "           <...>-17   [001]   12.123457: function:             lru_add <-- folio_add\n"
+        "             cat-17   [001] ....   12.123458: lru_add <-folio_add_lru\n"
+        "CPU:1 [LOST 12 EVENTS]\n"
+    )
+    samples = read_text(text)
+    assert samples.frame["order"].iloc[0] == 4
+    assert "lru_add()" in set(samples.frame["metric"])
+    assert any("lost 12 events" in note for note in samples.notes)
+
+
+# counters
+
+
+def test_counters_grow_and_gauges_stand():
+    before, after = (read(CAPTURES / f"vmstat_{side}.txt") for side in ("before", "after"))
+    frame = difference(before, after).frame
+    grown = frame[frame["part"] == "kind=counter"].set_index("metric")["value"]
+    assert grown["numa_hit"] == 82877693 - 82835610
+    free = frame[frame["metric"] == "nr_free_pages"]
+    assert list(free["value"]) == [1337456.0, 1355830.0]
+    with pytest.raises(IngestError, match=r"fell from .*Give the earlier snapshot first"):
+        difference(after, before)
+
+
+def test_memory_stat_of_cgroup_v2():
+    text = "anon 4096\nfile 8192\nkernel 12\npgscan_direct 5\nworkingset_nodes 3\nthp_swpout 1\n"
+    kinds = dict(zip(*read_text(text).frame[["metric", "part"]].T.values, strict=True))
+    assert kinds["pgscan_direct"] == kinds["thp_swpout"] == "kind=counter"
+    assert kinds["anon"] == kinds["workingset_nodes"] == "kind=gauge"
+    assert (
+        dict(zip(*read_text(text).frame[["metric", "unit"]].T.values, strict=True))["file"]
+        == "bytes"
+    )
+
+
+# benchmarks
+
+
+def test_pyperf_values_in_run_order():
+    document = {
+        "benchmarks": [
+            {"metadata": {"name": "x"}, "runs": [{"warmups": [[1, 0.5]]}, {"values": [0.1, 0.2]},
+                                                 {"values": [0.3]}]}
+        ],
+        "metadata": {"unit": "second"}, "version": "1.0",
+    }  # fmt: skip
+    for text in (json.dumps(document), json.dumps(document, indent=2)):
+        frame = read_text(text + "\n").frame
+        assert list(frame["value"]) == [0.1, 0.2, 0.3]
+        assert list(frame["run"]) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("text", ['{"results": [{}]}',
+                                  '{"results": [{"command": "x", "times": ["1"]}]}',
+                                  '{"results": [{"command": "x", "times": [NaN]}]}',
+                                  '{"results": [', '{"results": ' + "[" * 99999])  # fmt: skip
+def test_benchmark_documents_of_another_shape_are_refused(text):
+    with pytest.raises(IngestError):
+        read_text(text)
+
+
+def test_a_reformatted_perf_document_is_read_the_same():
+    whole = read(CAPTURES / "convert.json.xz").frame
+    with ingest.opened(CAPTURES / "convert.json.xz") as (stream, _):
+        text = json.dumps(json.load(stream), indent=1)
+    again = read_text(text).frame
+    columns = ["metric", "value", "part", "symbol"]
+    assert again[columns].equals(whole[columns])
+
+
+# folio orders
+
+
+def test_the_order_of_a_run_is_what_its_tracepoints_say():
+    timed = read(CAPTURES / "time_bash_default.txt")
+    told = read(CAPTURES / "script_tracepoints.txt")
+    joined = orders.join(timed, told)
+    assert set(joined.frame["order"]) == {8}
+    assert any("order 8: 100.0%" in note for note in joined.notes)
+
+
+def test_mixed_orders_are_no_order():
+    timed = read(CAPTURES / "time_bash_default.txt")
+    joined = orders.join(timed, read(CAPTURES / "tp_folio_orders.txt"))
+    assert joined.frame["order"].isna().all()
+    assert any("order 9: 25.0%" in note and "mixed" in note for note in joined.notes)
+
+
+def test_a_label_that_the_tracepoints_deny_is_refused():
+    timed = read(CAPTURES / "time_bash_default.txt")
+    claimed = type(timed)(timed.frame.assign(order=4).astype(timed.frame.dtypes))
+    with pytest.raises(IngestError, match="order 4, where the folios were of order 8"):
+        orders.join(claimed, read(CAPTURES / "script_tracepoints.txt"))
+
+
+def test_thpmaps_tells_bytes_by_size():
+    text = "file-thp-pte-aligned-64kB:      4096 kB ( 3%)\nfile-thp-pte-partial:  12 kB ( 1%)\n"
+    share = orders.shares(read_text(text))
+    assert dict(share) == {4: 1.0}
+    with pytest.raises(IngestError, match="no folio order"):
+        orders.shares(read(CAPTURES / "stat_csv.txt"))
+
+
+# many captures
+
+
+def test_a_directory_is_its_files(tmp_path):
+    for name in ("b.txt", "a.txt"):
+        (tmp_path / name).write_text("real 1.00\nuser 0.00\nsys 0.00\n")
+    (tmp_path / ".hidden").write_text("junk")
+    frame = ingest.read_many([str(tmp_path)]).frame
+    assert [source[-7:] for source in frame["source"]][::3] == ["a.txt:1", "b.txt:1"]
+    (tmp_path / "c.txt").write_text("junk\n")
+    (tmp_path / "d.txt").write_text("junk\n")
+    with pytest.raises(IngestError) as caught:
+        ingest.read_many([str(tmp_path)])
+    assert len(str(caught.value).splitlines()) == 2
+
+
+@pytest.mark.parametrize("form", ingest.NAMES)
+def test_a_forced_format_refuses_what_is_not_its_own(form):
+    with pytest.raises(IngestError):
+        read_text("neither this\nnor that\n", form=form)
+
+
+# tables by folio size, in mails
+
+
+def test_let_us_is_no_microsecond():
+    text = TABLE.replace("in seconds, less is better:", "let us see:")
+    assert set(read_text(text).frame["unit"]) == {"1"}
+
+
+TABLE = """From: a@b.c
+Subject: x
+
+fork() of 1 GiB on an Intel Xeon server, in seconds, less is better:
+
+Folio Size | v6.8-rc1 |      New | Change
+------------------------------------------
+      4KiB | 0.014328 | 0.014035 |   - 2%
+     64KiB | 0.014263 | 0.010940 |   -23%
+"""
+
+
+def test_a_table_by_folio_size_has_an_order_a_row():
+    samples = read_text(TABLE + "\n" + TABLE.replace("\n", "\n> "))
+    frame = samples.frame
+    assert list(frame["order"]) == [0, 0, 4, 4]
+    assert list(frame["kernel"]) == ["v6.8-rc1", "New"] * 2
+    assert list(frame["value"]) == [0.014328, 0.014035, 0.014263, 0.01094]
+    assert set(frame["unit"]) == {"s"}
+    assert set(frame["arch"]) == {"x86_64"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [("-23%", "-32%", "a change of -32%"), ("0.010940 ", "0.01O940 ", "expected a number"),
+     ("| 0.010940 ", "", "3 cells")],
+)  # fmt: skip
+def test_a_damaged_table_is_refused(old, new, told):
+    with pytest.raises(IngestError, match=f"^<pasted>:9: .*{told}"):
+        read_text(TABLE.replace(old, new))
