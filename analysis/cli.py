@@ -69,6 +69,7 @@ def _input_errors() -> tuple[type[Exception], ...]:
     # Each module names its own error; one that is not loaded cannot have raised.
     names = {
         "analysis.batch": "BatchError",
+        "analysis.compare": "CompareError",
         "analysis.conformance": "ConformanceError",
         "analysis.fit": "FitError",
         "analysis.ingest": "IngestError",
@@ -118,6 +119,18 @@ def _ingest(arguments) -> int | None:
     from analysis.ingest import output
 
     return output.run(arguments)
+
+
+def _compare(arguments) -> None:
+    from analysis import compare, compare_text, ingest
+
+    sides = (ingest.read_many([path]) for path in (arguments.before, arguments.after))
+    found = compare.compare(*sides, interleaved=arguments.interleaved)
+    if arguments.json:
+        _print_json(compare_text.to_dict(found))
+    else:
+        written = compare_text.to_markdown if arguments.markdown else compare_text.to_text
+        print(written(found), end="")
 
 
 def _conformance(arguments) -> None:
@@ -244,6 +257,7 @@ def _parser() -> argparse.ArgumentParser:
             "compare the simulator's counts with the kernel's",
         ),
         ("ingest", _ingest, _ingest_arguments, "read measurements from a saved capture"),
+        ("compare", _compare, _compare_arguments, "tell whether two sets of runs differ"),
         ("fit", _fit, _fit_arguments, "print costs per event and how well they predict"),
         ("explain", _explain, _explain_arguments, "attribute a difference to kernel functions"),
         ("predict", _predict, _predict_arguments, "predict what a kernel saves over another"),
@@ -335,6 +349,17 @@ def _ingest_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--event", metavar="NAME", help="the event to fold, of several")
     command.add_argument("--orders", metavar="FILE", help="folio orders that the runs really had")
     command.add_argument("--pair", action="store_true", help="two snapshots: what counters grew by")
+
+
+def _compare_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("before", metavar="BEFORE", help="a capture, or a directory of them")
+    command.add_argument("after", metavar="AFTER", help="the same of the other kernel")
+    command.add_argument(
+        "--interleaved", action="store_true", help="each run of BEFORE was followed by one of AFTER"
+    )
+    form = command.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="one JSON list")
+    form.add_argument("--markdown", action="store_true", help="a Markdown table")
 
 
 def _fit_arguments(command: argparse.ArgumentParser) -> None:

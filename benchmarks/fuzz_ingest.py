@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Fuzz ingest, guided by coverage: whatever the bytes, Samples or an IngestError comes out.
+r"""Fuzz ingest, guided by coverage: whatever the bytes, Samples or an IngestError comes out.
 
     .venv/bin/python -m pip install atheris
-    .venv/bin/python benchmarks/fuzz_ingest.py build/corpus tests/captures tests/mails \\
+    .venv/bin/python benchmarks/fuzz_ingest.py build/corpus tests/captures tests/mails \
         -max_total_time=600 -max_len=4096 -timeout=20
 
 New inputs go to build/corpus (make the folder first), the captures are where it starts. A crash is

@@ -31,17 +31,17 @@ WHOLE = ["stat_default.txt", "stat_csv.txt", "stat_r5_json.txt", "report_sym.txt
          "loc_de_DE_stat.txt", "hyperfine.json", "time_bash_default.txt"]  # fmt: skip
 
 
-def values(content, name="capture"):
+def values(content, form=None):
     stream = io.BytesIO(content)
-    stream.name = name
-    frame = ingest.read(stream).frame
+    stream.name = "capture"
+    frame = ingest.read(stream, form).frame
     columns = ["metric", "unit", "value", "part", "run"]
     return [tuple(row) for row in frame[columns].astype(object).fillna("").values.tolist()]
 
 
-def values_or_refused(content):
+def values_or_refused(content, form=None):
     try:
-        return values(content)
+        return values(content, form)
     except IngestError:
         return None
 
@@ -221,3 +221,12 @@ def test_what_is_opened_is_closed(tmp_path):
     with opened(path) as (stream, _):
         assert stream.read() == b"text"
     assert stream.closed
+
+
+CRASHES = sorted((CAPTURES.parent / "crashes").iterdir())
+
+
+@pytest.mark.parametrize("path", CRASHES, ids=lambda path: path.name)
+@pytest.mark.parametrize("form", [None, *ingest.NAMES])
+def test_what_once_crashed_is_read_or_refused(path, form):
+    values_or_refused(path.read_bytes(), form)

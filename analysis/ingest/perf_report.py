@@ -119,10 +119,10 @@ class _Report:
             cells = self._by_width(text)
         else:
             cells = [cell.strip() for cell in re.split(r"\s{2,}", text.strip(), maxsplit=count - 1)]
-        nr_shares = sum(name in _SHARES for name in self.names)
-        if len(cells) != count or not all(_SHARE.fullmatch(cell) for cell in cells[:nr_shares]):
+        if len(cells) != count or any(not cell for cell in cells):
             return None
-        if any(not cell for cell in cells) or nr_shares == 0:
+        shares = [cell for name, cell in zip(self.names, cells, strict=True) if name in _SHARES]
+        if not shares or not all(_SHARE.fullmatch(cell) for cell in shares):
             return None
         return cells
 
