@@ -161,7 +161,7 @@ def _design(labels: np.ndarray) -> str:
     if len(labels) > 2 and (labels[1:] != labels[:-1]).all():
         return "alternating"
     pairs = labels[: len(labels) // 2 * 2].reshape(-1, 2)
-    if len(labels) % 2 == 0 and (pairs.sum(axis=1) == 1).all():
+    if len(labels) % 2 == 0 and len(labels) > 2 and (pairs.sum(axis=1) == 1).all():
         return "paired"
     return "sequence"
 

@@ -52,7 +52,8 @@ def to_dict(found: Sequence[Comparison]) -> list[dict]:
 
 def _cells(one: Comparison) -> tuple[str, ...]:
     interval = f"{_ratio(one.low)} to {_ratio(one.high)}" if one.design != "exact" else "exact"
-    p = "" if one.design == "exact" else f"{one.p_holm:.3f}{'*' if one.p_holm < LEVEL else ''}"
+    p = f"{one.p_holm:.3f}" if one.p_holm >= 0.0005 else "<0.001"
+    p = "" if one.design == "exact" else p + "*" * (one.p_holm < LEVEL)
     count = f"{one.nr_before}+{one.nr_after}"
     values = (_value(one.before, one.unit), _value(one.after, one.unit))
     return (*values, _ratio(one.ratio), interval, p, count)
@@ -93,6 +94,8 @@ def _footnotes(found: Sequence[Comparison]) -> list[str]:
     designs = sorted({one.design for one in tested})
     if designs:
         notes.append(f"run order: {', '.join(designs)}; ratio is after / before")
+    if any(one.p_holm < LEVEL for one in tested):
+        notes.append(f"*: below {LEVEL}")
     if len(tested) > 1:
         notes.append(f"p is corrected for {len(tested)} comparisons (Holm)")
     for one in tested:

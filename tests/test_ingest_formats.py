@@ -376,3 +376,20 @@ def test_a_table_by_folio_size_has_an_order_a_row():
 def test_a_damaged_table_is_refused(old, new, told):
     with pytest.raises(IngestError, match=f"^<pasted>:9: .*{told}"):
         read_text(TABLE.replace(old, new))
+
+
+@pytest.mark.parametrize("line", [";;;;0.25;stalled", ",,,,0.25, ", ",,,,,0.25,a,b"])
+def test_a_further_metric_that_perf_did_not_print_is_refused(line):
+    with pytest.raises(IngestError, match=":2: found"):
+        read_text(f"1234,,cycles,5,100.00,1.5,GHz\n{line}\n")
+
+
+def test_folded_call_graphs_of_a_report_are_comments():
+    text = (
+        "# Samples: 4  of event 'cpu-clock'\n# Event count (approx.): 4\n#\n"
+        "# Children      Self  Symbol\n# ........  ........  ......\n#\n"
+        "   100.00%   100.00%  [k] read\n3 read;entry;do_syscall_64\n1 read\n\n"
+    )
+    samples = read_text(text)
+    assert samples.frame["mark"].isna().all()
+    assert any("call graphs" in note for note in samples.notes)

@@ -34,7 +34,10 @@ _ROW = re.compile(
     rf"(?:^|(?<=[{SEPARATORS}])){_VALUE}(?P<sep2>[{SEPARATORS}])[^0-9]*?(?P=sep2)[^0-9<].*?(?P=sep2)"
     r"[0-9]+(?P=sep2)[0-9]{1,3}[.,][0-9]{2}(?:(?P=sep2)|$)"
 )
-_EXTRA = re.compile(rf"(?P<sep>[{SEPARATORS}])(?P=sep){{3,}}[0-9]+\.[0-9]+(?P=sep)[^,;]+")
+_EXTRA = re.compile(
+    rf"(?P<sep>[{SEPARATORS}])(?P=sep){{3,}}(?P<value>[0-9]+\.[0-9]+)(?P=sep)"
+    r"(?P<unit>[^,;]*[^,;\s][^,;]*)"
+)
 _NUMERIC_START = re.compile(r"\s*(?:[0-9<]|CPU[0-9]|S[0-9]+-?D?)")
 
 
@@ -247,8 +250,9 @@ def _metric(line: TextLine, fields: _Fields, book: Book, run: int, part: str | N
 
 # A further metric of the counter above: its own line, the leading fields empty.
 def _extra(line: TextLine, book: Book, state: _State) -> None:
-    word, unit = [field for field in line.text.split(state.sep) if field][:2]
-    if not state.event:
+    match = _EXTRA.fullmatch(line.text)
+    word, unit = match["value"], match["unit"]
+    if not state.event or match["sep"] != state.sep:
         book.error(line, shown(line.text), "a counter's row above a further metric")
         return
     book.data(line)
