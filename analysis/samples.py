@@ -74,8 +74,17 @@ class Samples:
         for place, row in enumerate(rows):
             if unknown := sorted(set(row) - set(COLUMNS)):
                 raise SamplesError(f"unknown columns {unknown}", f"row {place}", ", ".join(COLUMNS))
-        columns = {name: _column([row.get(name) for row in rows], name) for name in COLUMNS}
-        return cls(pd.DataFrame(columns), tuple(notes))
+        return cls.from_columns({n: [row.get(n) for row in rows] for n in COLUMNS}, notes)
+
+    @classmethod
+    def from_columns(cls, columns: Mapping[str, list], notes: Iterable[str] = ()) -> Samples:
+        """Samples from lists of one length by column name, None is missing; SamplesError.
+
+        Takes less memory than from_rows; a column left out is missing throughout.
+        """
+        size = len(next(iter(columns.values())))
+        made = {name: _column(columns.get(name, [None] * size), name) for name in COLUMNS}
+        return cls(pd.DataFrame(made), tuple(notes))
 
     @property
     def id(self) -> str:

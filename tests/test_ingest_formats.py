@@ -393,3 +393,22 @@ def test_folded_call_graphs_of_a_report_are_comments():
     samples = read_text(text)
     assert samples.frame["mark"].isna().all()
     assert any("call graphs" in note for note in samples.notes)
+
+
+@pytest.mark.parametrize("sep", [",", ";", "|"])
+def test_perf_stat_metric_only_with_a_separator(sep):
+    text = " time,socket,cpus,insn per cycle,% of all branches,\n"
+    text += "     1.000000001,S0,4,0.73,2.50,\n     2.000000001,S0,4,0.74,,\n"
+    samples = read_text(text.replace(",", sep))
+    assert list(samples.frame["value"]) == [0.73, 2.5, 0.74]
+    assert list(samples.frame["run"]) == [0, 0, 1]
+    assert samples.frame["part"].iloc[0] == "time=1.000000001; socket=S0; cpus=4"
+    assert "% of all branches: no metric (line 3)" in samples.notes
+    with pytest.raises(IngestError, match=":3: found"):
+        read_text(text.replace("S0,4,0.74,,", "S0,4,0.74,").replace(",", sep))
+
+
+def test_perf_stat_metric_only_once():
+    assert rows("CPUs utilized,GHz,\n0.98,1.038,\n") == [
+        ("metric # CPUs utilized", "1", 0.98), ("metric # GHz", "1", 1.038)
+    ]  # fmt: skip

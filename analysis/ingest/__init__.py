@@ -32,6 +32,7 @@ from analysis.ingest import (
     perf_stat,
     perf_stat_csv,
     perf_stat_json,
+    perf_stat_metrics,
     size_table,
     times,
 )
@@ -45,6 +46,7 @@ __all__ = ["FORMATS", "NAMES", "IngestError", "read", "read_many", "read_text", 
 FORMATS: dict[str, ModuleType] = {
     "perf-stat": perf_stat,
     "perf-stat-json": perf_stat_json,
+    "perf-stat-metrics": perf_stat_metrics,
     "perf-data-json": convert,
     "benchmark-json": benchmarks,
     "perf-report": perf_report,

@@ -164,6 +164,10 @@ class _Runs:
         self.status = f"exit {match[1]}" if match[1] else match[2]
 
     def _bash(self, line: TextLine, match: re.Match) -> None:
+        if self.verbose:
+            self.book.error(line, shown(line.text), "the rest of GNU time -v")
+            self.verbose, self.keys = False, []
+            return
         due = ("real", "user", "sys")[len(self.keys)]
         seconds = _decimal(match["plain"] or match["seconds"])
         if match["key"] != due or (match["minutes"] and seconds >= 60):
