@@ -124,13 +124,34 @@ def _ingest(arguments) -> int | None:
 def _compare(arguments) -> None:
     from analysis import compare, compare_text, ingest
 
-    sides = (ingest.read_many([path]) for path in (arguments.before, arguments.after))
+    sides = [ingest.read_many([path]) for path in (arguments.before, arguments.after)]
+    if arguments.profiles:
+        _profiles(arguments, *sides)
+        return
     found = compare.compare(*sides, interleaved=arguments.interleaved)
     if arguments.json:
         _print_json(compare_text.to_dict(found))
     else:
         written = compare_text.to_markdown if arguments.markdown else compare_text.to_text
         print(written(found), end="")
+
+
+def _profiles(arguments, before, after) -> None:
+    from pathlib import Path
+
+    from analysis import profiles
+    from analysis.files import write_whole
+
+    found = profiles.moved(before, after)
+    if arguments.svg:
+        write_whole(Path(arguments.svg), profiles.flame_graph(before, after).encode())
+    if arguments.speedscope:
+        document = json.dumps(profiles.speedscope(before, after))
+        write_whole(Path(arguments.speedscope), document.encode())
+    if arguments.json:
+        _print_json([vars(one) for one in found])
+    else:
+        print(profiles.to_text(found), end="")
 
 
 def _conformance(arguments) -> None:
@@ -357,6 +378,9 @@ def _compare_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--interleaved", action="store_true", help="each run of BEFORE was followed by one of AFTER"
     )
+    command.add_argument("--profiles", action="store_true", help="by function, of two profiles")
+    command.add_argument("--svg", metavar="FILE", help="of --profiles: a flame graph of what moved")
+    command.add_argument("--speedscope", metavar="FILE", help="of --profiles: both, as JSON")
     form = command.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="one JSON list")
     form.add_argument("--markdown", action="store_true", help="a Markdown table")
