@@ -232,6 +232,8 @@ def _groups(samples: Samples) -> dict[tuple, pd.DataFrame]:
         raise CompareError("one side has runs of several kernels: give each its own file")
     keys = frame[["metric", "unit", "arch", "order", "workload", "part"]].astype(object)
     keys = keys.where(keys.notna(), "")
+    # what differs between sides or runs and is no other measurement: the command, the time of day
+    keys["part"] = keys["part"].str.replace(r"(?:command|time)=[^;]*(?:; )?", "", regex=True)
     return {key: frame.loc[rows.index] for key, rows in keys.groupby(list(keys), sort=False)}
 
 

@@ -9,6 +9,7 @@ from scipy import stats
 
 from analysis import cli, compare_text
 from analysis.compare import CompareError, compare, difference, rejected
+from analysis.ingest import read
 from analysis.measurements import DATA
 from analysis.samples import Samples
 
@@ -143,6 +144,18 @@ def test_holm_corrects_for_all_that_was_tested():
     assert least.p_holm == pytest.approx(min(1, 3 * least.p))
     assert all(one.p_holm >= one.p for one in found)
     assert "corrected for 3 comparisons" in compare_text.to_text(found)
+
+
+def test_hyperfine_runs_of_two_commands_are_compared(tmp_path):
+    paths = []
+    for name in ("old", "new"):
+        path = tmp_path / name
+        times = [float(value) for value in noisy(8)]
+        path.write_text(json.dumps({"results": [{"command": f"./{name}", "times": times}]}))
+        paths.append(path)
+    (one,) = compare(*map(read, paths))
+    assert (one.nr_before, one.nr_after, one.design) == (8, 8, "sequence")
+    assert one.ratio == 1.0
 
 
 def test_nothing_in_common_is_refused():

@@ -230,3 +230,29 @@ CRASHES = sorted((CAPTURES.parent / "crashes").iterdir())
 @pytest.mark.parametrize("form", [None, *ingest.NAMES])
 def test_what_once_crashed_is_read_or_refused(path, form):
     values_or_refused(path.read_bytes(), form)
+
+
+@pytest.mark.parametrize("nr_digits", [21, 400, 5000])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{},,page-faults,5,100.00,,",
+        '{{"counter-value" : "{}", "unit" : "", "event" : "x"}}',
+        "a 1 12.000001: {} cycles: \n\tffff f+0x1 (x)\n",
+        "a;b {}",
+        "{} order=3",
+        "@x: {}",
+        "nr_free_pages {}",
+        "real {}\nuser 0.00\nsys 0.00",
+        "# Samples: 1  of event 'x'\n# Event count (approx.): {}",
+        " Performance counter stats for 'a':\n\n  {}      x\n\n  0.5 seconds time elapsed",
+        '{{"type": "map", "data": {{"@x": {}}}}}',
+        '{{"results": [{{"command": "x", "times": [{}]}}]}}',
+    ],
+)
+def test_numbers_that_are_too_long_are_refused_or_read(text, nr_digits):
+    found = values_or_refused(text.format("9" * nr_digits).encode() + b"\n\n")
+    assert found is None or all(value < 1e22 for _, _, value, *_ in found if value)
+    if text.startswith("a 1"):
+        with pytest.raises(IngestError):
+            fold.fold(io.BytesIO(text.format("9" * nr_digits).encode() + b"\n"), "x")

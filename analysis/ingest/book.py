@@ -7,6 +7,7 @@ A parser is a function `parse(lines, book)`. It hands every line to exactly one 
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable
 
@@ -81,6 +82,9 @@ class Book:
         """Keep one observation, told by line `number`; IngestError beyond ROW_LIMIT rows."""
         if not metric.strip():
             self.fail(number, "a value without a name", "the name of what was measured")
+            return
+        if not math.isfinite(value):
+            self.fail(number, f"{metric}: more digits than a number has", "a number")
             return
         part, symbol, mark = (
             text if text and text.strip() else None for text in (part, symbol, mark)

@@ -16,7 +16,7 @@ from analysis.ingest.stacks import Stacks
 
 EXPECTED = "frames joined by semicolons, a blank and a count"
 ADVICE = "Capture it with: perf script | stackcollapse-perf.pl > FILE, or reclaim ingest --folded."
-_ROW = re.compile(r"(?P<stack>\S.*) (?P<count>[0-9]+)")
+_ROW = re.compile(r"(?P<stack>\S.*) (?P<count>[0-9]{1,20})")
 
 
 def recognised(text: str) -> bool:

@@ -40,7 +40,8 @@ _LOST = re.compile(r"CPU:[0-9]+ \[(?:LOST (?P<lost>[0-9]+) EVENTS|EVENTS DROPPED
 _TABLE = re.compile(r" *Function +Hit +Time(?: +Avg +s\^2)? *")
 _TABLE_LINE = re.compile(r" *-+(?: +-+){2,4} *")
 _ROW = re.compile(
-    r" *(?P<name>\S+) +(?P<hits>[0-9]+)(?: +(?P<us>[0-9]+\.[0-9]+) us +(?P<avg>[0-9]+\.[0-9]+) us"
+    r" *(?P<name>\S+) +(?P<hits>[0-9]{1,20})"
+    r"(?: +(?P<us>[0-9]+\.[0-9]+) us +(?P<avg>[0-9]+\.[0-9]+) us"
     r"(?: +[0-9]+\.[0-9]+ us)?)? *"
 )
 _ORDER = re.compile(r"\border=([0-9]{1,2})\b")

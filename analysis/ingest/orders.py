@@ -25,11 +25,11 @@ ADVICE = (
 )
 EXPECTED = "a count and order=N, or a row of thpmaps"
 PAGE_BYTES = 4096
-_COUNT = re.compile(r" *(?P<count>[0-9]+) order=(?P<order>[0-9]{1,2})")
+_COUNT = re.compile(r" *(?P<count>[0-9]{1,20}) order=(?P<order>[0-9]{1,2})")
 # thpmaps --cont: "anon-thp-pte-aligned-64kB: 1024 kB ( 3%)"
 _THPMAPS = re.compile(
     r"(?P<kind>anon|file)-(?P<how>thp|cont)-(?P<level>pte|pmd)?-?(?P<fit>aligned|unaligned|partial)?"
-    r"-?(?P<size>[0-9]+)(?P<scale>[kMG])B: +(?P<kb>[0-9]+) kB(?: \( *[0-9]+%\))?"
+    r"-?(?P<size>[0-9]{1,9})(?P<scale>[kMG])B: +(?P<kb>[0-9]{1,20}) kB(?: \( *[0-9]+%\))?"
 )
 _REST = re.compile(r"(?:anon|file)-(?:thp|cont)[\w-]*: +[0-9]+ kB(?: \( *[0-9]+%\))?")
 _ADDED = ("filemap:mm_filemap_add_to_page_cache", "mm_filemap_add_to_page_cache", "folios")
