@@ -412,3 +412,25 @@ def test_perf_stat_metric_only_once():
     assert rows("CPUs utilized,GHz,\n0.98,1.038,\n") == [
         ("metric # CPUs utilized", "1", 0.98), ("metric # GHz", "1", 1.038)
     ]  # fmt: skip
+
+
+def test_perf_stat_further_metrics_and_topdown_with_hybrid_events():
+    text = (
+        " Performance counter stats for 'true':\n\n"
+        "         1,234,567      cpu_core/slots/      #     45.2 %  tma_backend_bound  (83.30%)\n"
+        "           900,000      instructions              #    0.73  insn per cycle  (66.60%)\n"
+        "                                    #    0.25  stalled cycles per insn  (66.60%)\n"
+        "            25,000      branch-misses             #    2.50% of all branches  (66.60%)\n"
+        "              1.50 Joules power/energy-pkg/\n\n"
+        "       0.001764901 seconds time elapsed\n\n"
+        "Some events weren't counted. Try disabling the NMI watchdog:\n"
+        "\techo 0 > /proc/sys/kernel/nmi_watchdog\n"
+        "\tperf stat ...\n"
+        "\techo 1 > /proc/sys/kernel/nmi_watchdog\n"
+    )
+    found = rows(text)
+    assert ("cpu_core/slots/ # %  tma_backend_bound", "percent", 45.2) in found
+    assert ("instructions # stalled cycles per insn", "1", 0.25) in found
+    assert ("branch-misses # % of all branches", "percent", 2.5) in found
+    assert ("power/energy-pkg/", "J", 1.5) in found
+    assert not read_text(text).notes

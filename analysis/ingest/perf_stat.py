@@ -52,7 +52,7 @@ _COUNTER = re.compile(
     rf"(?P<time> *[0-9]+[{DECIMALS}][0-9]{{9}}(?= ))?(?P<place> *\S.*?)??\s*"
     rf"(?<!\S)(?P<value>{_NUMBER}|<not counted>|<not supported>)"
     r"(?P<words>(?:\s+[^\s#(0-9][^#]*?)?)\s*"
-    rf"(?:#\s*(?P<metric>{_D}(?=[\s%]))?\s*(?P<unit>(?:{_WORD}(?: {_WORD})*)?)\s*)?"
+    rf"(?:#\s*(?P<metric>{_D}(?=[\s%]))?\s*(?P<unit>(?:{_WORD}(?: {{1,2}}{_WORD})*)?)\s*)?"
     rf"(?:\( \+-\s*(?P<spread>{_D})% \)\s*)?(?:\((?P<running>\s*{_D})%\)\s*)?"
 )
 _FURTHER = re.compile(rf"\s*(?:[0-9]+[{DECIMALS}][0-9]{{9}})?\s+#\s+(?P<metric>{_D})\s*"
