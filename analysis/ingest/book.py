@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The account a parser keeps: each line of a capture is data, a header, a comment or an error.
 
-A parser is a function `parse(lines, book)`. It hands every line to exactly one of `data`, `header`,
-`comment` and `error`; `close` holds it to that.
+A parser is a function `parse(lines, book)`. It hands every line to exactly one of `measured`,
+`header`, `comment` and `error`; `close` holds it to that.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Book:
         self._foreign = Places()
         self._unmeasured: dict[str, Places] = {}
 
-    def data(self, line: TextLine) -> None:
+    def measured(self, line: TextLine) -> None:
         """Account for a line that carries values."""
         self._take(line, "data")
 

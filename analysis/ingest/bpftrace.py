@@ -55,7 +55,7 @@ def parse(lines: Iterator[TextLine], book: Book) -> None:
             if name is None:
                 book.error(line, shown(text), "the name of its map above it")
                 continue
-            book.data(line)
+            book.measured(line)
             _row(line, name, bucket["count"], book, bucket["bucket"])
         elif text.startswith("@"):
             name = _map(line, book)
@@ -78,7 +78,7 @@ def parse(lines: Iterator[TextLine], book: Book) -> None:
 def _map(line: TextLine, book: Book) -> str | None:
     text = line.text
     if stats := _STATS.fullmatch(text):
-        book.data(line)
+        book.measured(line)
         for field in ("count", "average", "total"):
             if stats[field].startswith("-"):
                 book.fail(line.number, f"a negative {field}", "a number >= 0")
@@ -89,7 +89,7 @@ def _map(line: TextLine, book: Book) -> str | None:
         book.error(line, *unended(line))
         return None
     if value := _VALUE.fullmatch(text):
-        book.data(line)
+        book.measured(line)
         if value["value"].startswith("-"):
             book.fail(line.number, f"a negative value ({shown(text)})", "a number >= 0")
         else:
@@ -128,7 +128,7 @@ def _object(line: TextLine, book: Book) -> None:
         if found["type"] == "lost_events":
             book.note(f"events were lost: {found['data']}")
         return
-    book.data(line)
+    book.measured(line)
     for name, bucket, value, what in rows:
         _row(line, name, value, book, bucket, what)
 

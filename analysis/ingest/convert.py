@@ -94,14 +94,14 @@ def _line(line: TextLine, sample: list[str], ended: bool, book: Book, stacks: St
             book.error(line, f"a sample of more than {SAMPLE_LINES} lines", "an end of it")
             sample.clear()
         else:
-            book.data(line)
+            book.measured(line)
         return False
     try:
         _sample(json.loads("\n".join(sample).removesuffix(",")), line.number, stacks)
     except _SHAPE_ERRORS as cause:
         book.error(line, f"a broken sample ({cause})", "a sample as perf writes it")
     else:
-        book.data(line)
+        book.measured(line)
     sample.clear()
     return False
 

@@ -60,7 +60,7 @@ def parse(lines: Iterator[TextLine], book: Book) -> None:
         elif match is None or int(match["value"]) >= 1 << 64:
             book.error(line, shown(line.text), EXPECTED)
         else:
-            book.data(line)
+            book.measured(line)
             key = match["key"]
             memcg = memcg or (not seen and key in _MEMCG_SIGNS)
             run += key in seen

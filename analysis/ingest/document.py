@@ -41,7 +41,7 @@ def load(lines: Iterator[TextLine], book: Book) -> object | None:
         if place == last:
             book.error(line, f"broken JSON ({why})", "one whole JSON document")
         elif line.text.strip():
-            book.data(line)
+            book.measured(line)
         else:
             book.comment(line)
     return found

@@ -37,6 +37,6 @@ def parse(lines: Iterator[TextLine], book: Book) -> None:
         elif match is None:
             book.error(line, shown(line.text), EXPECTED)
         else:
-            book.data(line)
+            book.measured(line)
             stacks.add(line.number, "folded", match["stack"], int(match["count"]), 0, None)
     stacks.write(book)

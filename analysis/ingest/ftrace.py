@@ -114,7 +114,7 @@ class _Trace:
             self.book.error(line, shown(text), EXPECTED)
 
     def _row(self, line: TextLine, match: re.Match) -> bool:
-        self.book.data(line)
+        self.book.measured(line)
         name, symbol = match["name"], normal(match["name"])
         part = f"raw={name}" if name != symbol else None
         label = {"symbol": symbol, "part": part, "run": self.cpu}
@@ -129,7 +129,7 @@ class _Trace:
         call = None if event else _CALL.fullmatch(match["rest"])
         if event is None and call is None:
             return False
-        self.book.data(line)
+        self.book.measured(line)
         if event:
             orders = _ORDER.findall(event["text"] or "")
             order = int(orders[0]) if len(orders) == 1 else None
@@ -149,15 +149,15 @@ class _Trace:
         call, us = match["call"], match["us"]
         above = self.open.setdefault(match["cpu"], [])
         if leaf := _LEAF.fullmatch(call):
-            self.book.data(line)
+            self.book.measured(line)
             self._duration(leaf["name"], us, line)
         elif opened := _OPEN.fullmatch(call):
-            self.book.data(line)
+            self.book.measured(line)
             if len(above) >= DEPTH_LIMIT:
                 return False
             above.append(opened["name"])
         elif closed := _CLOSE.fullmatch(call):
-            self.book.data(line)
+            self.book.measured(line)
             name = above.pop() if above else None
             self._duration(closed["name"] or name, us, line)
         elif call.startswith("/*"):

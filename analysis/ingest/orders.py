@@ -49,7 +49,7 @@ def parse(lines: Iterator[TextLine], book: Book) -> None:
         elif not line.ended:
             book.error(line, *unended(line))
         elif match := _COUNT.fullmatch(line.text):
-            book.data(line)
+            book.measured(line)
             order = int(match["order"])
             book.row(line.number, "folios", "count", float(match["count"]), order=order)
         elif match := _THPMAPS.fullmatch(line.text):
@@ -66,7 +66,7 @@ def _mapped(line: TextLine, match: re.Match, book: Book) -> None:
     if size % PAGE_BYTES or not pages or pages & (pages - 1):
         book.error(line, shown(line.text), "a power of two of 4 KiB pages")
         return
-    book.data(line)
+    book.measured(line)
     value = float(Decimal(match["kb"]) * 1024)
     part = "; ".join(f"{key}={match[key]}" for key in ("kind", "how", "level", "fit") if match[key])
     order = pages.bit_length() - 1

@@ -135,7 +135,7 @@ class _Report:
         return cells
 
     def _keep(self, line: TextLine, cells: list[str]) -> None:
-        self.book.data(line)
+        self.book.measured(line)
         named = dict(zip(self.names, cells, strict=True))
         shares = {name: Decimal(named[name][:-1]) for name in named if name in _SHARES}
         if re.fullmatch("[0-9]+", named.get("Samples", "")):

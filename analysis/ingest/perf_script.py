@@ -111,7 +111,7 @@ class _Script:
             self.book.error(line, shown(line.text), EXPECTED)
 
     def _frame(self, line: TextLine, match: re.Match) -> None:
-        self.book.data(line)
+        self.book.measured(line)
         if len(self.chain) >= CHAIN_LIMIT:
             self.book.fail(line.number, f"a chain of more than {CHAIN_LIMIT} frames", EXPECTED)
             self.chain.clear()
@@ -132,12 +132,12 @@ class _Script:
         elif rest:
             self._one(line, event, match, rest)
         else:
-            self.book.data(line)
+            self.book.measured(line)
             self.head, self.at = match, line.number
 
     # a tracepoint: its text stands on its line; a chain may follow all the same
     def _point(self, line: TextLine, match: re.Match, rest: str) -> None:
-        self.book.data(line)
+        self.book.measured(line)
         orders = _ORDER.findall(rest)
         key = (match["event"], match["comm"] or "", int(orders[0]) if len(orders) == 1 else None)
         total = self.points.setdefault(key, [0, line.number])
@@ -150,7 +150,7 @@ class _Script:
         if found is None:
             self.book.error(line, shown(rest), "an address and a symbol")
             return
-        self.book.data(line)
+        self.book.measured(line)
         self.head, self.at = match, line.number
         self.chain = [frame(found["symbol"], found["dso"])]
         self.sample(None, event)

@@ -163,7 +163,7 @@ class _Block:
         return bool(known or re.fullmatch(r".+-[0-9]+", place))
 
     def _keep(self, line: TextLine, match: re.Match, kind: str) -> None:
-        self.book.data(line)
+        self.book.measured(line)
         groups = match.groupdict()
         for name in ("time", "metric", "spread", "running", "error"):
             self._tell(line, groups.get(name))
@@ -264,7 +264,7 @@ class _Block:
             expected = f"{len(self.names)} metrics, as its header names"
             self.book.error(line, f"{len(words) - 1} values", expected)
             return
-        self.book.data(line)
+        self.book.measured(line)
         time = words[0].replace(",", ".")
         run = self.times.setdefault(time, len(self.times))
         self._tell(line, words[0])

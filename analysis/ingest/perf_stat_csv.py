@@ -214,7 +214,7 @@ def _mended(words: list[str]) -> list[str]:
 
 
 def _row(line: TextLine, fields: _Fields, book: Book, state: _State) -> None:
-    book.data(line)
+    book.measured(line)
     part = place_text(time=fields.time, place=fields.place, cgroup=fields.cgroup)
     run = state.run(fields.time)
     state.event, state.place = fields.event, part
@@ -255,7 +255,7 @@ def _extra(line: TextLine, book: Book, state: _State) -> None:
     if not state.event or match["sep"] != state.sep:
         book.error(line, shown(line.text), "a counter's row above a further metric")
         return
-    book.data(line)
+    book.measured(line)
     run = max(len(state.times) - 1, state.block) if state.times else state.block
     try:
         row = derived(state.event, unit, Decimal(word))

@@ -65,7 +65,7 @@ def _object(line: TextLine, book: Book, state: dict) -> None:
         found = f"runtime and percentage run together in {runtime}: lost"
         book.error(line, found, "two numbers", "Use a perf from Linux 6.1 or later.")
         return
-    book.data(line)
+    book.measured(line)
     _rows(line, fields, values, book, state)
 
 

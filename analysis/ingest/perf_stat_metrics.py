@@ -69,7 +69,7 @@ def _row(line: TextLine, names: list[str], sep: str, run: int, book: Book) -> in
     if (time is not None and not _TIME.fullmatch(time)) or not sound:
         book.error(line, shown(line.text), EXPECTED)
         return 0
-    book.data(line)
+    book.measured(line)
     part = place_text(time=time and time.strip(), **places)
     for name, cell in values.items():
         if PLAIN.fullmatch(cell):

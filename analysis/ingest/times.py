@@ -22,7 +22,7 @@ _MINUTES = rf"(?P<minutes>[0-9]{{1,9}})m(?P<seconds>{_N})s"
 _BASH = re.compile(rf"(?P<key>real|user|sys)\s+(?:{_MINUTES}|(?P<plain>{_N}))")
 _GNU = re.compile(
     rf"(?P<user>{_N})user (?P<sys>{_N})system (?P<elapsed>[0-9:]+(?:[.,][0-9]+)?)elapsed "
-    r"(?P<cpu>[0-9]+|\?)%CPU \((?P<text>[0-9]+)avgtext\+(?P<data>[0-9]+)avgdata "
+    r"(?P<cpu>[0-9]+|\?)%CPU \([0-9]+avgtext\+[0-9]+avgdata "
     r"(?P<resident>[0-9]+)maxresident\)k"
 )
 _GNU_SECOND = re.compile(
@@ -174,7 +174,7 @@ class _Runs:
             self.book.error(line, shown(line.text), f"a {due!r} row below 60 seconds")
             self.keys = []
             return
-        self.book.data(line)
+        self.book.measured(line)
         self._row(line, due, "s", seconds + 60 * int(match["minutes"] or 0))
         self.keys.append(due)
         if due == "sys":
@@ -185,7 +185,7 @@ class _Runs:
         if elapsed is None:
             self.book.error(line, shown(match["elapsed"]), "minutes and seconds below 60")
             return
-        self.book.data(line)
+        self.book.measured(line)
         self._row(line, "real", "s", elapsed)
         self._row(line, "user", "s", _decimal(match["user"]))
         self._row(line, "sys", "s", _decimal(match["sys"]))
@@ -198,7 +198,7 @@ class _Runs:
         if not self.second:
             self.book.error(line, shown(line.text), "the first line of GNU time above it")
             return
-        self.book.data(line)
+        self.book.measured(line)
         for key, metric in (
             ("inputs", "file system inputs"),
             ("outputs", "file system outputs"),
@@ -215,7 +215,7 @@ class _Runs:
         if elapsed is None:
             self.book.error(line, shown(match["elapsed"]), "minutes and seconds below 60")
             return
-        self.book.data(line)
+        self.book.measured(line)
         part = f"command={match['command']}" if match["command"] else None
         self._row(line, "real", "s", elapsed, part=part)
         self._row(line, "user", "s", _decimal(match["user"]), part=part)
@@ -224,7 +224,7 @@ class _Runs:
         self._end()
 
     def _times(self, line: TextLine, match: re.Match) -> None:
-        self.book.data(line)
+        self.book.measured(line)
         part = ("shell", "children")[self.times % 2]
         for key in ("user", "sys"):
             minutes, _, seconds = match[key].rstrip("s").partition("m")
@@ -246,13 +246,13 @@ class _Runs:
         metric, unit, factor = known
         value = _clock(word) if metric == "real" else _number(word.rstrip("%"))
         if value is None and word == "?%":
-            self.book.data(line)
+            self.book.measured(line)
             self.book.unmeasured(line.number, metric, "not known")
         elif value is None or not line.ended:
             self.book.error(line, shown(line.text), "a number, and a line end behind it")
             return
         else:
-            self.book.data(line)
+            self.book.measured(line)
             self._row(line, metric, unit, value * factor)
         self.keys.append(match["key"])
         if match["key"] == "Exit status":
@@ -262,7 +262,7 @@ class _Runs:
         if not line.ended:
             self.book.error(line, *unended(line))
             return
-        self.book.data(line)
+        self.book.measured(line)
         for match in named:
             key = match["key"].lower()
             minutes, _, seconds = match["value"].rpartition("m")
