@@ -22,10 +22,14 @@ class IngestError(ValueError):
 
 
 class IngestManyError(IngestError):
-    """Several captures that cannot be taken, a line each."""
+    """Several captures that cannot be taken: the first in full, where the others failed."""
 
     def __init__(self, problems: list[IngestError]):
-        ValueError.__init__(self, "\n".join(map(str, problems)))
+        first, *others = map(str, problems)
+        places = ", ".join(other.partition(": found ")[0] for other in others[:8])
+        more = f", and {len(others) - 8} more" if len(others) > 8 else ""
+        told = f" Nor can these be taken: {places}{more}." if others else ""
+        ValueError.__init__(self, first + told)
 
 
 class Line(NamedTuple):
