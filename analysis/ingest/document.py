@@ -56,11 +56,3 @@ def number(value: object) -> float:
     if not isinstance(value, Decimal) or value < 0 or value > Decimal("1e300"):
         raise TypeError(f"{ascii(value)[:60]} is no number >= 0")
     return float(value)
-
-
-def line_of(kept: list[str], text: str, start: int = 0) -> int:
-    """Return the number of the first line from `start` on that has a text in it, 1 if none has."""
-    for place in range(start, len(kept)):
-        if text in kept[place]:
-            return place + 1
-    return 1
