@@ -2,8 +2,8 @@
 """Each real capture gives the frame that was checked by eye once, or is refused as it was.
 
 The captures were taken on one x86_64 virtual machine (2 vCPU AMD EPYC family 26, no hardware PMU,
-Linux 6.18.44, perf 6.1.187, bpftrace 0.17, hyperfine 1.15); the workload maps a file, touches it and
-reclaims it with MADV_PAGEOUT. Some were cut by head; loc_* are of other locales.
+Linux 6.18.44, perf 6.1.187, bpftrace 0.17, hyperfine 1.15); the workload maps a file, touches it,
+and reclaims it with MADV_PAGEOUT. Some were cut by head; loc_* are of other locales.
 
 After a change that is meant: python tests/test_ingest_captures.py writes captures.golden anew; read
 its diff.
