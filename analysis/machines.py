@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from analysis import measurements
-from analysis.samples import COLUMNS, DTYPES, Samples, SamplesError
+from analysis.samples import COLUMNS, DTYPES, OPTIONAL, Samples, SamplesError
 from sim import ARCHES, KERNELS
 from sim.arch import isa
 from sim.ident import short_id
@@ -252,13 +252,15 @@ def _read(path: Path) -> Samples:
         raise MachineError(
             f"{path}: {found}; expected the CSV that `reclaim ingest --csv` prints"
         ) from None
-    if tuple(frame.columns) != COLUMNS:
+    # What a table says of parts and marks is nothing that a time of a write has to say.
+    frame = frame.reindex(columns=[*frame.columns, *(set(OPTIONAL) - set(frame.columns))])
+    if set(frame.columns) != set(COLUMNS):
         raise MachineError(
             f"{path}: columns {', '.join(frame.columns)}; expected {', '.join(COLUMNS)}, as "
             "`reclaim ingest --csv` prints them"
         )
     try:
-        return Samples(frame)
+        return Samples(frame[list(COLUMNS)].astype(DTYPES))
     except SamplesError as error:
         raise MachineError(f"{path}: {error}") from None
 

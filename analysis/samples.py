@@ -33,7 +33,7 @@ DTYPES = {
 }
 COLUMNS = tuple(DTYPES)
 _REQUIRED = ("metric", "unit", "value", "run", "source")
-_OPTIONAL = ("part", "symbol", "mark")  # shown where a row has one
+OPTIONAL = ("part", "symbol", "mark")  # shown where a row has one
 _TIMES = ("real", "user", "sys")  # what time(1) prints; always kept in seconds
 
 
@@ -89,7 +89,7 @@ class Samples:
     @property
     def id(self) -> str:
         """Id of the rows; notes do not count, nor do part, symbol and mark where no row has any."""
-        empty = [name for name in _OPTIONAL if self.frame[name].isna().all()]
+        empty = [name for name in OPTIONAL if self.frame[name].isna().all()]
         frame = self.frame.drop(columns=empty)
         rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
         return short_id(rows)
@@ -141,7 +141,7 @@ def _check_values(frame: pd.DataFrame) -> None:
     _refuse(frame, "unit", frame["metric"].isin(_TIMES) & (unit != "s"), "s, for a time")
     for name in ("order", "run"):
         _refuse(frame, name, frame[name].lt(0).fillna(False), "0 or more")
-    for name in ("machine", "kernel", "workload", "metric", *_OPTIONAL):
+    for name in ("machine", "kernel", "workload", "metric", *OPTIONAL):
         blank = frame[name].str.strip().eq("").fillna(False)
         _refuse(frame, name, blank, "text, or missing if it is not known")
     _refuse(frame, "source", ~frame["source"].str.fullmatch(r"(?s:.+):[0-9]+"), "file:line")
@@ -156,7 +156,7 @@ def _refuse(frame: pd.DataFrame, name: str, wrong: pd.Series, expected: str) -> 
 
 # The frame as strings, source as its two parts, "-" for what is missing.
 def _cells(frame: pd.DataFrame) -> pd.DataFrame:
-    empty = [name for name in _OPTIONAL if frame[name].isna().all()]
+    empty = [name for name in OPTIONAL if frame[name].isna().all()]
     cells = frame.drop(columns=["source", *empty]).astype(object)
     cells = cells.map(lambda v: "-" if pd.isna(v) else str(v))
     sources = [source.rpartition(":") for source in frame["source"]]
