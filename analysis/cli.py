@@ -45,6 +45,7 @@ def _input_errors() -> tuple[type[Exception], ...]:
     # Each module names its own error; one that is not loaded cannot have raised.
     names = {
         "analysis.batch": "BatchError",
+        "analysis.calibration": "CalibrationError",
         "analysis.compare": "CompareError",
         "analysis.conformance": "ConformanceError",
         "analysis.fit": "FitError",

@@ -29,7 +29,12 @@ from analysis.inferred import (
     interval_coverage,
     time_costs,
 )
-from analysis.measured import emulated_instructions, measured_times, simulated_events
+from analysis.measured import (
+    ab_calibration,
+    emulated_instructions,
+    measured_times,
+    simulated_events,
+)
 from analysis.predict import METRICS, Prediction, published_claim
 from analysis.safety import Verdict, differences, told
 from analysis.sheet import (
@@ -53,6 +58,7 @@ from analysis.sheet import (
 from analysis.units import folio_size
 
 __all__ = [
+    "ab_calibration",
     "ablation_steps",
     "assumptions_tornado",
     "batch_safety",

@@ -8,6 +8,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 
 from analysis.measurements import CELL
 from analysis.sheet import (
@@ -214,3 +215,45 @@ def _hits_finding(hits: pd.DataFrame) -> str:
         f"{exact} of {len(counted)} simulated hits equal the kernel's own count; farthest off: "
         f"{worst['function']}, by {off.max():,.0f} of {worst['measured']:,.0f}"
     )
+
+
+@styled
+def ab_calibration(table: pd.DataFrame, nr_runs: int) -> Figure:
+    """Draw how often tests find a difference that is not there, beside one that is.
+
+    Args:
+        table: what `calibration.calibration` returns.
+        nr_runs: identical runs behind it, for the footer.
+
+    Raises:
+        ValueError: there is no test.
+    """
+    require(len(table), "test")
+    figure = Figure(figsize=(WIDTH, 1.8 + 0.45 * len(table)))
+    left, right = figure.subplots(1, 2, sharey=True)
+    ours = (table["test"] == table["test"].iloc[0]).to_numpy()
+    palette = sns.color_palette("colorblind")
+    colours = [palette[0] if own else "0.7" for own in ours]
+    rows = np.arange(len(table))
+    for axes, column, name in (
+        (left, "false_positives", "found where nothing differs"),
+        (right, "power", "found where every second side is slower"),
+    ):
+        bars = axes.barh(rows, table[column], color=colours, height=0.7)
+        axes.bar_label(bars, [f" {share:.1%}" for share in table[column]], fontsize=9)
+        axes.set_xlim(0, 1.15 if column == "power" else max(1.25 * table[column].max(), 0.1))
+        axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        axes.set_xlabel(name)
+        axes.grid(visible=False, axis="y")
+    left.axvline(0.05, color="black", linewidth=1, linestyle="--")
+    left.set_yticks(rows, [f"{row.test}: {row.order}" for row in table.itertuples()])
+    left.invert_yaxis()
+    worst = table[ours]["false_positives"].max()
+    other = table[~ours]["false_positives"].max()
+    found = (
+        f"Of identical runs, this workbook's tests find at most {worst:.1%} different, "
+        f"the usual ones up to {other:.0%}"
+    )
+    n = f"n = {nr_runs} identical runs, every window of them one experiment; dashed: nominal 5%"
+    frame(figure, found, n, frame_id(table))
+    return figure

@@ -222,8 +222,29 @@ class Safety:
         _check_fields(self)
 
 
+@dataclass(frozen=True)
+class CompareAb:
+    """Parameters of compare_ab."""
+
+    runs: str = _checked("", lambda _: True, "a capture of identical runs; empty: the host's")
+    metric: str = _checked("", lambda _: True, "a metric of that capture; empty: its only one")
+    per_side: int = _whole(10, 4, 1000)
+    effect: float = _checked(0.05, lambda value: 0 < value <= 1, "a share above 0, at most 1")
+    out: str = _out()
+
+    def __post_init__(self) -> None:
+        _check_fields(self)
+
+
 Params = (
-    Measurements | SimulateReclaim | FitCosts | ExplainSpeedup | PredictX86 | CommitMessage | Safety
+    Measurements
+    | SimulateReclaim
+    | FitCosts
+    | ExplainSpeedup
+    | PredictX86
+    | CommitMessage
+    | Safety
+    | CompareAb
 )
 
 PARAMETERS: dict[str, type[Params]] = {
@@ -234,6 +255,7 @@ PARAMETERS: dict[str, type[Params]] = {
     "05_predict_x86": PredictX86,
     "06_commit_message": CommitMessage,
     "safety": Safety,
+    "compare_ab": CompareAb,
 }
 
 
