@@ -91,13 +91,20 @@ class CostModel:
         return counts
 
     def table(self) -> pd.DataFrame:
-        """Return one row a group: group, part, cost, standard error, what, priced as."""
+        """Return one row a group: group, part, cost, standard error, verdict, what, priced as.
+
+        Verdicts: "measured": the 95% interval is above 0; "bounded": it holds 0, so that the cells
+        tell no more than how dear the group is at most; "at its bound": others carry its cost.
+        """
+        sd = np.sqrt(np.diag(self.cov))
+        told = np.where(self.costs > 1.96 * sd, "measured", "bounded")
         return pd.DataFrame(
             {
                 "group": NAMES,
                 "part": [group.part for group in GROUPS],
                 "instructions": self.costs,
-                "standard_error": np.sqrt(np.diag(self.cov)),
+                "standard_error": sd,
+                "verdict": np.where(self.costs == 0, "at its bound", told),
                 "what": [group.what for group in GROUPS],
                 "priced_as": [group.priced_as for group in GROUPS],
             }

@@ -188,7 +188,7 @@ def assumptions_tornado(table: pd.DataFrame, arch: str, question: str) -> Figure
     said = [f"{row.at_low} to {row.at_high}" for row in table.itertuples()]
     name_axis(axes, table["assumption"].tolist(), said)
     axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    axes.set_xlim(0, 1)
+    axes.set_xlim(min(0.0, 1.1 * left.min()), min(1.0, 1.1 * right.max()))
     axes.set_xlabel(f"elapsed reduction, {question}; line: best guess, {best:.0%}")
     first = ", ".join(
         f"{row.assumption} {100 * row.swing:.0f}" for row in table.head(3).itertuples()

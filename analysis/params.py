@@ -144,6 +144,7 @@ class SimulateReclaim:
 class FitCosts:
     """Parameters of 03_fit_costs."""
 
+    coverage_sets: int = _whole(500, 20, 10000)
     out: str = _out()
 
     def __post_init__(self) -> None:
@@ -152,7 +153,7 @@ class FitCosts:
 
 @dataclass(frozen=True)
 class ExplainSpeedup:
-    """Parameters of 04_explain_speedup; only kernels and orders with a published time."""
+    """Parameters of 04_explain_speedup; only kernels with a published time."""
 
     arch: str = _one("arm64", MEASURED_ARCHES)
     order: int = _whole(6, 1, 8)
@@ -170,6 +171,7 @@ class PredictX86:
     """Parameters of 05_predict_x86."""
 
     orders: str = _orders("0:9")
+    order: int = _whole(4, 1, 8)
     before: str = _one("references", FILE_SERIES)
     after: str = _one("unmap", FILE_SERIES)
     blind: bool = _switch(False)

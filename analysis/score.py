@@ -15,6 +15,7 @@ share a price, were settled with all runs in sight: they are argued from the ker
 
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 
 import pandas as pd
@@ -88,6 +89,19 @@ def scored(path: Path) -> pd.DataFrame:
     found["error"] = found["best"] - found["measured"]
     inside = found["measured"].between(found["low"], found["high"])
     return found.assign(covered=inside.where(found["measured"].notna()))
+
+
+def blind(arch: str) -> tuple[str, pd.DataFrame, tuple[str, ...]]:
+    """Predict, write that to a file of its own, then score it: return id, `scored`, notes.
+
+    Raises:
+        FitError: as of `predictions`.
+    """
+    with TemporaryDirectory() as folder:
+        path = Path(folder, f"blind-{arch}.json")
+        found, notes = predictions(arch)
+        ident = write(arch, found, path)
+        return ident, scored(path), notes
 
 
 def plain_rows(found: pd.DataFrame) -> pd.DataFrame:

@@ -65,6 +65,8 @@ def test_text_from_a_shell_is_read_by_the_declared_type():
         ("04_explain_speedup", {"order": 9}, "order 9: expected 1 to 8"),
         ("04_explain_speedup", {"after": "unmap-only"}, "one of base, references, unmap"),
         ("04_explain_speedup", {"before": "unmap"}, "both 'unmap': expected two kernels"),
+        ("03_fit_costs", {"coverage_sets": 5}, "coverage_sets 5: expected 20 to 10000"),
+        ("05_predict_x86", {"order": 9}, "order 9: expected 1 to 8"),
         ("05_predict_x86", {"blind": 1}, "blind 1 (int): expected bool"),
         ("05_predict_x86", {"blind": "yes"}, "blind 'yes' (str): expected bool"),
         ("05_predict_x86", {"orders": ""}, "folio orders 0 to 9"),
