@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Calibration of A/B tests on identical runs: how often each finds a difference that is not there.
 
-`compare` states what it found on the runs that ship with the workbook; whether that holds on another
-machine, its own identical runs tell. Welch's test and Mann-Whitney's stand beside it.
+`compare` states what it found on the runs that ship with the workbook; whether that holds on
+another machine, its own identical runs tell. Welch's test and Mann-Whitney's stand beside it.
 """
 
 from pathlib import Path

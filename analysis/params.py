@@ -256,8 +256,8 @@ PARAMETERS: dict[str, type[Params]] = {
     "04_explain_speedup": ExplainSpeedup,
     "05_predict_x86": PredictX86,
     "06_commit_message": CommitMessage,
-    "safety": Safety,
     "compare_ab": CompareAb,
+    "safety": Safety,
 }
 
 
