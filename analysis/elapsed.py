@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 
 import numpy as np
-import pandas as pd
 
 from analysis import fit, machines, measurements, timing
 from analysis.groups import GROUPS, group_counts
@@ -21,14 +20,6 @@ from analysis.stalls import PARTS, pageout_terms
 from sim import Events, World, reclaim
 from sim.arch import isa
 from sim.ident import short_id
-
-# ns per instruction that long stretches of kernel code can take: from 3.3 instructions per cycle at
-# 3 GHz, which server cores do not sustain over code that walks page tables, to 0.2, where most of
-# the time is spent waiting for memory.
-FASTEST_NS, SLOWEST_NS = 0.1, 1.5
-
-# "Around 5%": as much as rounds to it.
-SHARE_ROUNDING = 0.005
 
 CHECK = np.array([group.part == "check" for group in GROUPS])
 
@@ -189,38 +180,3 @@ def published_check_share() -> tuple[float, float]:
     pairs = measurements.published()
     share = pairs[pairs["metric"] == "share of folio_check_references"].iloc[0]
     return share["before"] / 100, share["after"] / 100
-
-
-@cache
-def implied_prices() -> pd.DataFrame:
-    """Return what each folio order would have to cost to give the published arm64 times.
-
-    One row an order, 1 to 8: references, unmap, remainder: ns per instruction that the batched
-    reference check saved, that batched unmapping saved, and that is left with both; check: the
-    most ns per instruction that its share of the profile leaves to the batched check; consistent:
-    whether each of the four is between `FASTEST_NS` and `SLOWEST_NS`. A negative price means that
-    the batch executes more instructions at that order, while the published time fell.
-    """
-    seconds = published_seconds()
-    share = published_check_share()[1] + SHARE_ROUNDING
-    model = fit.fit("arm64")
-    rows = []
-    for order in range(1, 9):
-        used = {k: request_instructions(model, k, order) for k in ("base", "references", "unmap")}
-        check = request_instructions(model, "references", order, CHECK)
-        rows.append(
-            {
-                "order": order,
-                "references": (seconds["base"] - seconds["references"])
-                / (used["base"] - used["references"]),
-                "unmap": (seconds["references"] - seconds["unmap"])
-                / (used["references"] - used["unmap"]),
-                "remainder": seconds["unmap"] / used["unmap"],
-                "check": share * seconds["references"] / check,
-            }
-        )
-    prices = pd.DataFrame(rows).set_index("order") * 1e9
-    prices["consistent"] = prices.apply(
-        lambda price: bool(price.between(FASTEST_NS, SLOWEST_NS).all()), axis=1
-    )
-    return prices

@@ -12,12 +12,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from analysis.elapsed import FASTEST_NS, SLOWEST_NS
 from analysis.explain import NOT_EXPLAINED, Attribution
 from analysis.fit import CostModel
 from analysis.groups import NAMES
@@ -67,7 +65,6 @@ __all__ = [
     "finding",
     "fitted_times",
     "folio_size_posterior",
-    "implied_prices",
     "interval_coverage",
     "left_out",
     "measured_times",
@@ -81,6 +78,7 @@ __all__ = [
 PAIR_MARKERS = "oDs^vP"
 REDUCTION_OF = {"time": "elapsed reduction", "instructions": "reduction of instructions"}
 TENS = [10**power for power in range(1, 9)]
+LEAST_CHANGE = 1e-9  # seconds or million instructions
 
 
 @styled
@@ -190,8 +188,10 @@ def _fill(part: str, change: float) -> dict:
 
 
 def _change(value: float, low: float, high: float) -> str:
-    # What the part does to the total: a saving is negative.
-    text = f"{-value:+.3g}"
+    # What the part does to the total: a saving is negative. Nothing but rounding is 0.
+    if abs(value) < LEAST_CHANGE:
+        value = 0.0
+    text = f"{-value:+.3g}" if value else "0"
     return text if np.isnan(low) else f"{text} ({-high:+.3g} to {-low:+.3g})"
 
 
@@ -298,51 +298,6 @@ def _left_out_finding(frames: Mapping[str, pd.DataFrame]) -> str:
         for name, own in means.groupby(level=0)
     ]
     return f"Mean error at orders left out of the fit: {'; '.join(parts)}"
-
-
-@styled
-def implied_prices(prices: pd.DataFrame) -> Figure:
-    """Draw what the published arm64 times would have to cost at each assumed folio order.
-
-    Args:
-        prices: what `elapsed.implied_prices` returns. A negative price means that the batch
-            executes more instructions there while the published time fell.
-
-    Raises:
-        ValueError: there is no order.
-    """
-    require(len(prices), "order")
-    figure = Figure(figsize=(WIDTH, 5.4))
-    body = figure.subfigures()
-    axes = body.subplots()
-    axes.axhspan(FASTEST_NS, SLOWEST_NS, color="0.9", zorder=0,
-                 label=f"what a processor can take: {FASTEST_NS} to {SLOWEST_NS} ns")  # fmt: skip
-    consistent = prices.index[prices["consistent"].astype(bool)]
-    axes.plot(consistent, [1.4 * SLOWEST_NS] * len(consistent), "*", color="black", markersize=11,
-              label="all four are within: consistent")  # fmt: skip
-    said = {
-        "references": "saved by batched checks",
-        "unmap": "saved by batched unmapping",
-        "remainder": "left with both",
-        "check": "left to the check, at most",
-    }
-    looks = zip(said.items(), "osD^", ("-", "--", "-.", ":"), sns.color_palette("colorblind"),
-                strict=False)  # fmt: skip
-    for (column, label), marker, line, colour in looks:
-        axes.plot(prices.index, prices[column], marker=marker, linestyle=line, mfc="white",
-                  color=colour, label=label)  # fmt: skip
-    axes.axhline(0, color="black", linewidth=0.8)
-    axes.set_yscale("symlog", linthresh=0.1)
-    shown = prices[list(said)]
-    axes.set_ylim(1.6 * min(0, shown.min(axis=None)), 1.6 * max(SLOWEST_NS, shown.max(axis=None)))
-    number_ticks(axes.yaxis, [-1.0, -0.1, 0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 1.5])
-    axes.set_ylabel("ns an instruction")
-    order_axis(axes, prices.index)
-    legend_above(body, axes, ncols=3)
-    sizes = ", ".join(folio_size(order) for order in consistent) or "no order"
-    found = f"The published arm64 times are consistent with folios of {sizes}"
-    frame(figure, found, "n = 1 published run a kernel, no spread published", frame_id(prices))
-    return figure
 
 
 @styled

@@ -20,33 +20,6 @@ def test_the_published_seconds_are_those_of_the_series():
     assert elapsed.published_check_share() == (0.35, 0.05)
 
 
-def test_implied_prices_at_order_6_by_hand():
-    price = elapsed.implied_prices().loc[6]
-    base, references, unmap = (instructions(kernel, 6) for kernel in SECONDS)
-    assert price["references"] == pytest.approx((1.518 - 1.018) * 1e9 / (base - references))
-    assert price["unmap"] == pytest.approx((1.018 - 0.249) * 1e9 / (references - unmap))
-    assert price["remainder"] == pytest.approx(0.249 * 1e9 / unmap)
-    # folio_check_references() at most 5.5% of 1.018 s, over what it executes.
-    events = reclaim(
-        World(map_bytes=10 << 30, reclaim_bytes=8 << 30, order=6), "arm64", "references"
-    )
-    model = fit.fit("arm64")
-    table = model.table()
-    priced = table["instructions"] * model.counts(events)[model.seen]
-    check = priced[table["part"] == "check"].sum()
-    assert price["check"] == pytest.approx(0.055 * 1.018 * 1e9 / check)
-
-
-def test_an_order_is_consistent_if_a_processor_can_have_its_prices():
-    prices = elapsed.implied_prices()
-    assert list(prices.index) == list(range(1, 9))
-    four = prices[["references", "unmap", "remainder", "check"]]
-    possible = ((four >= 0.1) & (four <= 1.5)).all(axis=1)
-    assert prices["consistent"].tolist() == possible.tolist()
-    assert prices["consistent"].any()
-    assert not prices["consistent"].all()
-
-
 SERVER, HOST = machines.server, machines.host
 STEPS = [("references", "unmap"), ("base", "references"), ("base", "unmap")]
 

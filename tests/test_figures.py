@@ -11,7 +11,7 @@ import pytest
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 
-from analysis import elapsed, figures, fit, measurements
+from analysis import figures, fit, measurements
 from analysis.explain import NOT_EXPLAINED, Attribution
 from analysis.groups import NAMES
 from analysis.interval import Interval
@@ -179,6 +179,12 @@ def test_waterfall_of_no_difference_and_of_nothing_explained():
     assert "no kernel function" in figures.finding(figures.waterfall(attribution([], 0.5)))
 
 
+def test_a_rest_of_nothing_but_rounding_is_written_as_0():
+    axes = figures.waterfall(attribution([("a", 0.5, 0.4, 0.6)], -2e-16)).axes[0]
+    assert "0" in [text.get_text() for text in axes.texts]
+    assert not [text for text in axes.texts if "e-" in text.get_text()]
+
+
 def test_costs_are_drawn_with_their_intervals_zero_as_a_cross_and_unseen_as_absent():
     costs = np.linspace(8, 8690, len(NAMES))
     costs[3] = 0
@@ -217,26 +223,6 @@ def test_left_out_errors_by_order_and_kernel():
     assert low < -0.5
     assert high > 0.02
     assert "large folios 2.0% on arm64, 1.0% on x86_64; order 0 50.0%" in figures.finding(figure)
-
-
-def test_implied_prices_negative_ones_too_and_consistent_orders_marked():
-    prices = elapsed.implied_prices()
-    axes = figures.implied_prices(prices).axes[0]
-    for column, label in (("unmap", "batched unmapping"), ("references", "batched checks")):
-        assert lines(axes, label)[0].get_ydata() == pytest.approx(prices[column])
-    low, high = axes.get_ylim()
-    assert low < prices["references"].min()
-    assert high > prices["references"].max()
-    marked = lines(axes, "consistent")[0].get_xdata()
-    assert list(marked) == list(prices.index[prices["consistent"]])
-    band = axes.patches[0]
-    assert band.get_y() == elapsed.FASTEST_NS
-    assert band.get_y() + band.get_height() == pytest.approx(elapsed.SLOWEST_NS)
-
-
-def test_no_consistent_order_is_said():
-    prices = elapsed.implied_prices().assign(consistent=False)
-    assert "no order" in figures.finding(figures.implied_prices(prices))
 
 
 def test_every_timed_run_is_a_point_and_each_cell_has_its_median():
@@ -297,7 +283,6 @@ def test_simulated_equals_counted_is_said_from_the_numbers():
         (figures.costs, []),
         (figures.left_out, {}),
         (figures.left_out, {"arm64": cells().iloc[:0]}),
-        (figures.implied_prices, pd.DataFrame(columns=["consistent"])),
         (figures.measured_times, sweep().iloc[:0]),
         (figures.emulated_instructions, cells().iloc[:0]),
         (figures.emulated_instructions, cells(lru=["mglru"])),
@@ -317,7 +302,6 @@ ONE_OF_EACH = [
     lambda: figures.waterfall(attribution()),
     lambda: figures.costs([model()]),
     lambda: figures.left_out({"arm64": cells(order=[0])}),
-    lambda: figures.implied_prices(elapsed.implied_prices().loc[[6]]),
     lambda: figures.measured_times(sweep().iloc[:1]),
     lambda: figures.measured_times(sweep(order=[9, 9, 9])),
     lambda: figures.emulated_instructions(cells(order=[9], spread=[np.nan])),
