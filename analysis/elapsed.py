@@ -12,16 +12,14 @@ from functools import cache, lru_cache
 
 import numpy as np
 
-from analysis import fit, machines, measurements, timing
-from analysis.groups import GROUPS, group_counts
+from analysis import machines, measurements, timing
+from analysis.groups import group_counts
 from analysis.interval import Interval
 from analysis.machines import MAP_BYTES, RECLAIM_BYTES
 from analysis.stalls import PARTS, pageout_terms
 from sim import Events, World, reclaim
 from sim.arch import isa
 from sim.ident import short_id
-
-CHECK = np.array([group.part == "check" for group in GROUPS])
 
 # How the TLB may be flushed where nobody says: see `stalls.FLUSHES`.
 OPEN_FLUSHES = {"arm64": ("deferred",), "x86_64": ("deferred", "elsewhere")}
@@ -154,14 +152,6 @@ def request_events(arch: str, kernel: str, order: int) -> Events:
 def request_counts(arch: str, kernel: str, order: int) -> np.ndarray:
     """Return group counts of the published request: float64, shape (len(GROUPS),)."""
     return group_counts(request_events(arch, kernel, order))
-
-
-def request_instructions(
-    model: fit.CostModel, kernel: str, order: int, part: np.ndarray | None = None
-) -> float:
-    """Return instructions of the published request, or of the groups that `part` selects."""
-    priced = request_counts(model.arch, kernel, order) * model.costs
-    return float(priced.sum() if part is None else priced[part].sum())
 
 
 def published_seconds(metric: str = "real") -> dict[str, float]:

@@ -100,10 +100,7 @@ def test_assumptions_say_what_is_prior_only_and_what_the_interval_holds():
         assert said in told
 
 
-def test_request_instructions_are_the_sum_of_their_parts():
+def test_request_counts_price_to_what_the_model_says_of_the_request():
     for kernel in FILE_SERIES:
-        whole = elapsed.request_instructions(fit.fit("arm64"), kernel, 4)
-        check = elapsed.request_instructions(fit.fit("arm64"), kernel, 4, elapsed.CHECK)
-        other = elapsed.request_instructions(fit.fit("arm64"), kernel, 4, ~elapsed.CHECK)
-        assert whole == pytest.approx(check + other)
-        assert whole == pytest.approx(instructions(kernel, 4))
+        priced = elapsed.request_counts("arm64", kernel, 4) @ fit.fit("arm64").costs
+        assert priced == pytest.approx(instructions(kernel, 4))
