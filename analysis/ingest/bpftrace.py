@@ -30,7 +30,6 @@ _BUCKET = re.compile(
     rf"|\((?:\.\.\.|{_BOUND}), (?:{_BOUND}|\.\.\.)[\])])"
     r" +(?P<count>[0-9]+) \|@* *\|"
 )
-_HEADER = re.compile(r"Attach(?:ing|ed) to? ?[0-9]+ probes?\.*|Attached [0-9]+ probes?")
 _TYPES = ("attached_probes", "map", "hist", "lhist", "stats", "printf", "time", "lost_events",
           "value", "cat", "join", "syscall", "strftime", "errorf", "tseries")  # fmt: skip
 _SHAPE_ERRORS = (KeyError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError)
