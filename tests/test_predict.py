@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from analysis import elapsed, fit, folio_sizes, machines, measurements, predict, timing
+from analysis import elapsed, folio_sizes, machines, measurements, predict, timing
 from analysis.fit import FitError
 from sim import MEASURED_ARCHES, WorldError
 
@@ -24,29 +24,6 @@ X86_CHANGED = {
 def asked(arch, order, step=STEPS[0], **rest):
     before, after = step
     return predict.predict(arch, order, before=before, after=after, **rest)
-
-
-def forget():
-    modules = (measurements, fit, elapsed, machines, timing, predict)
-    for value in itertools.chain.from_iterable(vars(module).values() for module in modules):
-        if isinstance(value, functools._lru_cache_wrapper):
-            value.cache_clear()
-    asked.cache_clear()
-
-
-@pytest.fixture
-def shipped(monkeypatch):
-    """Return a function that changes one shipped file as it is read, and forgets what was."""
-    loaded = measurements.load
-
-    def change(name, edit):
-        monkeypatch.setattr(
-            measurements, "load", lambda n: edit(loaded(n)) if n == name else loaded(n)
-        )
-        forget()
-
-    yield change
-    forget()
 
 
 def ten_times(arch, kernels):

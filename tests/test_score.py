@@ -1,38 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Blind predictions: written first, scored afterwards, and nothing scored ever enters one."""
 
-import functools
-import itertools
 import json
 
 import pytest
 
-from analysis import elapsed, fit, measurements, predict, score
+from analysis import fit, measurements, score
 from analysis.score import ScoreError
 
 CHANGED = ("unmap", "unmap-only")
-
-
-def forget():
-    modules = (measurements, fit, elapsed, predict)
-    for value in itertools.chain.from_iterable(vars(module).values() for module in modules):
-        if isinstance(value, functools._lru_cache_wrapper):
-            value.cache_clear()
-
-
-@pytest.fixture
-def shipped(monkeypatch):
-    """Return a function that changes one shipped file as it is read, and forgets what was."""
-    loaded = measurements.load
-
-    def change(name, edit):
-        monkeypatch.setattr(
-            measurements, "load", lambda n: edit(loaded(n)) if n == name else loaded(n)
-        )
-        forget()
-
-    yield change
-    forget()
 
 
 @pytest.fixture(scope="module")
