@@ -15,17 +15,20 @@ costs of another architecture as a prior.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from scipy.optimize import lsq_linear, minimize_scalar
 
 from analysis import measurements
-from analysis.groups import BEYOND_SMALL, GROUPS, NAMES, PRICED_AS, folded, group_counts
+from analysis.groups import GROUPS, NAMES, PRICED_AS, folded, group_counts
 from sim import ARCHES, FILE_SERIES, Events, World, reclaim
 from sim.ident import short_id
 from sim.state import Count
 
+# Which architecture tells another what it costs.
+DONOR = {"x86_64": "arm64", "arm64": "x86_64"}
 # How far one architecture's cost of an event may be from another's, relative, beyond the ratio
 # that all share: gcc makes instructions of the same C, or of loops of like length.
 TRANSFER_SPREAD = 0.3
@@ -181,7 +184,7 @@ def select(
     cells, counts = emulated_cells()
     chosen = ((cells["arch"] == arch) & cells["kernel"].isin(kernels)).to_numpy()
     if lru is not None:
-        chosen &= (cells["lru"] == lru).to_numpy()
+        chosen = chosen & (cells["lru"] == lru).to_numpy()
     if not chosen.any():
         raise FitError(
             f"no emulated cell of {arch} with kernel {', '.join(kernels)}: "
@@ -201,37 +204,37 @@ def fit(arch: str) -> CostModel:
 
 
 @cache
-def leave_one_order_out(arch: str) -> pd.DataFrame:
+def leave_one_order_out(arch: str, *, small: bool = True) -> pd.DataFrame:
     """Return every cell priced by the cells of the other orders: predicted, relative_error.
 
-    Without order 0 nothing tells what a large folio costs beyond a small one: order 0 is priced
-    with those groups left out of the fit, and its error is what that is worth.
+    Only order 0 tells what a large folio costs beyond a small one, and best tells what a folio
+    that lru_gen promotes costs: left out, it is priced with the costs of `DONOR` as a prior, as in
+    `transfer`. Without `small` it is not priced, and no run of another architecture is read.
     """
-    cells, _ = select(arch)
-    parts = [
-        priced_by_others(arch, (cells["order"] == order).to_numpy(), blur_small=order == 0)
-        for order in sorted(cells["order"].unique())
-    ]
+    cells, counts = select(arch)
+    parts = []
+    for order in sorted(cells["order"].unique()):
+        out = (cells["order"] == order).to_numpy()
+        if order > 0:
+            parts.append(priced_by_others(arch, out))
+        elif small:
+            costs = _leaning(arch, DONOR[arch], cells[~out], counts[~out]).costs
+            parts.append(_residuals(cells[out], counts[out], costs))
     return pd.concat(parts, ignore_index=True)
 
 
-def priced_by_others(arch: str, out: np.ndarray, *, blur_small: bool = False) -> pd.DataFrame:
-    """Return the cells of `select(arch)` that `out` marks, priced by a fit to the others.
-
-    With `blur_small` the groups beyond a small folio's are left out of that fit.
-    """
+def priced_by_others(arch: str, out: np.ndarray) -> pd.DataFrame:
+    """Return the cells of `select(arch)` that `out` marks, priced by a fit to the others."""
     cells, counts = select(arch)
-    if blur_small:
-        counts = np.where(BEYOND_SMALL, 0.0, counts)
     costs = _solve(cells[~out], counts[~out])
     return _residuals(cells[out], counts[out], costs)
 
 
 def left_out_error(arch: str, lru: str | None = None) -> float:
     """Return the mean relative error of `leave_one_order_out` over the orders of large folios."""
-    cells = leave_one_order_out(arch)
-    chosen = (cells["order"] > 0) & (True if lru is None else cells["lru"] == lru)
-    return float(cells[chosen]["relative_error"].abs().mean())
+    cells = leave_one_order_out(arch, small=False)
+    chosen = cells if lru is None else cells[cells["lru"] == lru]
+    return float(chosen["relative_error"].abs().mean())
 
 
 @cache
@@ -247,6 +250,26 @@ def transfer(arch: str, donor: str, kernels: tuple[str, ...]) -> CostModel:
         FitError: `arch` does work that neither `donor` nor the runs contain.
     """
     cells, counts = select(arch, kernels)
+    found = _leaning(arch, donor, cells, counts)
+    warnings = (
+        f"costs that runs of {', '.join(kernels)} on {arch} cannot tell apart lean on {donor}, "
+        f"at {found.ratio:.2f} times its instructions, +-{TRANSFER_SPREAD:.0%} each",
+    )
+    residuals = _residuals(cells, counts, found.costs)
+    source = f"transfer from {donor} {fit(donor).id}"
+    shared = occurring(arch)
+    return CostModel(arch, found.costs, found.cov, shared, len(cells), residuals, warnings, source)
+
+
+class Leaning(NamedTuple):
+    """Costs, their covariance, and the ratio to the donor's under which they agree best."""
+
+    costs: np.ndarray
+    cov: np.ndarray
+    ratio: float
+
+
+def _leaning(arch: str, donor: str, cells: pd.DataFrame, counts: np.ndarray) -> Leaning:
     given = fit(donor)
     shared, told = occurring(arch), _seen(counts)
     if alone := [NAMES[i] for i in np.flatnonzero(shared & ~occurring(donor) & ~told)]:
@@ -258,15 +281,9 @@ def transfer(arch: str, donor: str, kernels: tuple[str, ...]) -> CostModel:
     def posterior(log_ratio: float):
         return _posterior(cells, counts, prior * np.exp(log_ratio), free)
 
-    ratio = minimize_scalar(lambda r: posterior(r)[2], bounds=(-1.5, 1.5), method="bounded")
-    costs, cov, _ = posterior(ratio.x)
-    warnings = (
-        f"costs that runs of {', '.join(kernels)} on {arch} cannot tell apart lean on {donor}, "
-        f"at {np.exp(ratio.x):.2f} times its instructions, +-{TRANSFER_SPREAD:.0%} each",
-    )
-    residuals = _residuals(cells, counts, costs)
-    source = f"transfer from {donor} {given.id}"
-    return CostModel(arch, costs, cov, shared, len(cells), residuals, warnings, source)
+    ratio = minimize_scalar(lambda r: posterior(r)[2], bounds=(-1.5, 1.5), method="bounded").x
+    costs, cov, _ = posterior(ratio)
+    return Leaning(costs, cov, float(np.exp(ratio)))
 
 
 def _donated(given: CostModel, arch: str) -> np.ndarray:

@@ -39,8 +39,6 @@ class Group:
         what: one event of it, in words.
         count: how often it happened in one simulated request.
         priced_as: the group whose price it has, if not one of its own.
-        beyond_small: what a large folio costs beyond a small one. Only runs at order 0 tell it
-            from what each folio costs.
     """
 
     name: str
@@ -48,7 +46,6 @@ class Group:
     what: str
     count: Callable[[Events], float]
     priced_as: str = ""
-    beyond_small: bool = False
 
 
 def _calls(count: Count) -> Callable[[Events], int]:
@@ -204,7 +201,6 @@ GROUPS: tuple[Group, ...] = (
         "check",
         "a large folio looked up in one VMA, beyond a small one",
         _large(_calls(Count.FOLIO_REFERENCED_ONE)),
-        beyond_small=True,
     ),
     Group(
         "page_vma_mapped_walk",
@@ -311,7 +307,6 @@ GROUPS: tuple[Group, ...] = (
         "rest",
         "a large folio taken out and freed, beyond a small one",
         _large(_freed),
-        beyond_small=True,
     ),
     Group(
         "free_tail_page_prepare",
@@ -388,7 +383,6 @@ GROUPS: tuple[Group, ...] = (
 NAMES = tuple(group.name for group in GROUPS)
 # Which group's price each group has: int, shape (len(GROUPS),).
 PRICED_AS = np.array([NAMES.index(group.priced_as or group.name) for group in GROUPS])
-BEYOND_SMALL = np.array([group.beyond_small for group in GROUPS])
 
 
 def group_counts(events: Events) -> np.ndarray:

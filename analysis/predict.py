@@ -18,7 +18,6 @@ from sim.arch import isa
 from sim.ident import short_id
 
 METRICS = ("time", "instructions")
-DONOR = {"x86_64": "arm64", "arm64": "x86_64"}
 
 
 @dataclass(frozen=True)
@@ -151,7 +150,7 @@ def _fields(asked: tuple[str, int, str, str]) -> tuple[str, str, str, int]:
 
 
 def _model(arch: str, before: str, blind: bool) -> fit.CostModel:
-    return fit.transfer(arch, DONOR[arch], unchanged(before)) if blind else fit.fit(arch)
+    return fit.transfer(arch, fit.DONOR[arch], unchanged(before)) if blind else fit.fit(arch)
 
 
 def _same_events(arch: str, order: int, before: str, after: str) -> bool:
@@ -171,7 +170,7 @@ def unchanged(before: str) -> tuple[str, ...]:
 
 def _predict_instructions(arch, order, before, after, blind) -> Prediction:
     model = _model(arch, before, blind)
-    scored_on = DONOR[arch] if blind else arch
+    scored_on = fit.DONOR[arch] if blind else arch
     old, new = (
         model.counts(elapsed.request_events(arch, kernel, order)) for kernel in (before, after)
     )
@@ -210,11 +209,10 @@ def left_out_error(arch: str, before: str, after: str) -> float:
 
     The form of the model errs alike in neighbouring cells, so that a mean would promise too much.
     """
-    cells = fit.leave_one_order_out(arch)
+    cells = fit.leave_one_order_out(arch, small=False)
     same = [column for column in measurements.CELL if column not in ("kernel", "stats_worker")]
     old, new = (cells[cells["kernel"] == kernel].set_index(same) for kernel in (before, after))
     pairs = old.add_suffix("_old").join(new.add_suffix("_new"), how="inner")
-    pairs = pairs[pairs.index.get_level_values("order") > 0]
     predicted = pairs["predicted_new"] / pairs["predicted_old"]
     measured = pairs["instructions_new"] / pairs["instructions_old"]
     return float((predicted - measured).abs().max())

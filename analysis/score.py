@@ -137,7 +137,7 @@ def summary(found: pd.DataFrame) -> list[dict]:
 
 
 def _step(arch: str, before: str, after: str) -> list[dict]:
-    donor = predict.DONOR[arch]
+    donor = fit.DONOR[arch]
     model = fit.transfer(arch, donor, predict.unchanged(before))
     from_form = predict.left_out_error(donor, before, after)
     rows = []
