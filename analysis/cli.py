@@ -199,14 +199,18 @@ def _score(arguments) -> None:
 
 
 def _whatif(arguments) -> None:
-    from analysis import text, whatif
+    from analysis import machines, text, timing, whatif
 
-    found = whatif.whatif(arguments.arch, arguments.order)
+    if arguments.metric == "time":
+        costs = timing.time_fit(machines.reference(arguments.arch))
+        found, asked = whatif.in_time(costs, arguments.order), costs.machine.name
+    else:
+        found, asked = whatif.whatif(arguments.arch, arguments.order), arguments.arch
     if arguments.json:
         rows = found.assign(saved=[saved._asdict() for saved in found["saved"]])
         _print_json(rows.to_dict(orient="records"))
     else:
-        print(text.whatifs(arguments.arch, arguments.order, found))
+        print(text.whatifs(asked, arguments.order, found, arguments.metric))
 
 
 def _message(arguments) -> None:

@@ -150,6 +150,7 @@ def whatif(command: argparse.ArgumentParser) -> None:
     """Add where a further change is asked about."""
     command.add_argument("--arch", choices=ARCHES, default="x86_64")
     command.add_argument("--order", type=int, default=4, help="folio order, 0 to 8 (default: 4)")
+    command.add_argument("--metric", choices=("time", "instructions"), default="instructions")
     command.add_argument("--json", action="store_true", help="one JSON list")
 
 

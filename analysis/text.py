@@ -112,8 +112,11 @@ def _score_row(row) -> str:
     return f"{row.order:>6} {predicted:>26} {row.measured:>9.1%} {100 * row.error:>+7.2f} {covered}"
 
 
-def whatifs(arch: str, order: int, found: pd.DataFrame) -> str:
-    """Return what each change could save, the largest first, with what it would change."""
+def whatifs(asked: str, order: int, found: pd.DataFrame, metric: str = "instructions") -> str:
+    """Return what each change could save, the largest first, with what it would change.
+
+    `asked` is the architecture, or, in time, the machine.
+    """
     rows = [
         line
         for row in found.itertuples()
@@ -129,18 +132,25 @@ def whatifs(arch: str, order: int, found: pd.DataFrame) -> str:
     ]
     return "\n".join(
         [
-            f"{arch}, order {order}: instructions that a further change could save, of today's "
+            f"{asked}, order {order}: {metric} that a further change could save, of today's "
             f"({whatif.TODAY})",
             "",
             *rows,
             *_notes(
                 (
                     "not additive: two rows may save the same work",
-                    "instructions, not time: 10 GiB mapped by one process, 8 GiB reclaimed",
+                    _WHATIF_NOTE[metric],
                 )
             ),
         ]
     )
+
+
+_WHATIF_NOTE = {
+    "instructions": "instructions, not time: 10 GiB mapped by one process, 8 GiB reclaimed",
+    "time": "10 GiB mapped by one process, 8 GiB reclaimed; intervals: of guesses and costs, not "
+    "of the model's form",
+}
 
 
 def time_costs(costs: timing.TimeFit) -> str:

@@ -266,11 +266,16 @@ def _row(arch: str, model: fit.CostModel, row: Observation, order: int) -> np.nd
 def request_terms(
     arch: str, kernel: str, order: int, model: fit.CostModel, flush: str = "deferred", **world
 ) -> np.ndarray:
-    """Return `stalls.terms_of` one write to memory.reclaim, by default the published one.
+    """Return `stalls.terms_of` one write to memory.reclaim; arguments as of `request`."""
+    return terms_of(request(arch, kernel, order, flush, **world), model, flush)
 
-    `world` holds further fields of `sim.World`, and lru.
+
+def request(arch: str, kernel: str, order: int, flush: str = "deferred", **world) -> Events:
+    """Return the events of one write to memory.reclaim, by default the published one.
+
+    `flush` is a member of `stalls.FLUSHES`; `world` holds further fields of `sim.World`, and lru.
     """
     lru = world.pop("lru", "classic")
     sizes = {"map_bytes": machines.MAP_BYTES, "reclaim_bytes": machines.RECLAIM_BYTES}
     asked = World(**(sizes | {"order": order, "cpus": 2 if flush == "deferred" else 1} | world))
-    return terms_of(simulated(asked, arch, kernel, lru), model, flush)
+    return simulated(asked, arch, kernel, lru)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a change that nobody has written yet could still save, in instructions.
+"""What a change that nobody has written yet could still save, in instructions or in time.
 
-A change is a row of `WHATIFS`: which groups do less, and how much less. What it saves is that share
-of what the groups cost today, for the published request and the kernel with both batches; nothing
-is said of time. A row of one's own takes five lines:
+A change is a row of `WHATIFS`: of what there would be less, and how much less. What it saves is the
+share of what that costs today, for the published request and the kernel with both batches. A row of
+one's own takes five lines:
 
     WhatIf(
         "one flush a folio", "the TLB flushed once a folio, whatever its mappings",
@@ -18,10 +18,12 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from analysis import elapsed, fit
+from analysis import elapsed, fit, timing
 from analysis.groups import NAMES
 from analysis.interval import Interval
+from analysis.stalls import NR_PRICES, TERM_NAMES, by_part, group_counts_of, terms_of
 from sim import ARCHES, Events, WorldError
+from sim.arch import isa
 from sim.state import Count
 
 TODAY = "unmap"
@@ -46,20 +48,40 @@ def batches_freed(events: Events) -> float:
 def quanta_of_32_folios(events: Events) -> float:
     """What is left of quanta of 32 pages, but one folio at least, if they took 32 folios."""
     quanta = events[Count.SHRINK_FOLIO_LIST] + events[Count.SHRINK_ACTIVE_LIST]
-    return quanta * max(1, 32 >> events.world.order) / 32
+    return quanta * _quantum_in_folios(events)
+
+
+def flushes_of_32_folios(events: Events) -> float:
+    """What is left of the deferred TLB flushes, one a quantum, of such quanta."""
+    return events[Count.ARCH_TLBBATCH_FLUSH] * _quantum_in_folios(events)
+
+
+def _quantum_in_folios(events: Events) -> float:
+    return max(1, 32 >> events.world.order) / 32
+
+
+def waits_of_32_folios(events: Events) -> float:
+    """The TLB waits that those flushes are, and those of contpte blocks that are unfolded."""
+    return flushes_of_32_folios(events) + events[Count.CONTPTE_TRY_UNFOLD]
+
+
+def adds_of_batches(events: Events) -> float:
+    """Per-CPU adds, two a folio freed and two a batch of them: see `stalls.TERMS`."""
+    return 2.0 * (events[Count.FOLIOS_FREED] + batches_freed(events))
 
 
 @dataclass(frozen=True)
 class Less:
-    """A group that does less.
+    """A thing that there would be less of.
 
     Attributes:
-        group: a member of `NAMES`.
+        of: a group, a member of `NAMES`, which takes instructions; or a stall, a member of
+            `stalls.TERM_NAMES`, which takes time alone.
         keeps: how many events are left.
         share: of the price of each of the others that is saved: lowest, best, highest guess.
     """
 
-    group: str
+    of: str
     keeps: Callable[[Events], float] = nothing
     share: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
@@ -70,7 +92,7 @@ class WhatIf:
 
     Attributes:
         name, what: in few words, and in one sentence.
-        less: the groups that do less.
+        less: what there would be less of.
         changes: the code it would change: file, function, release or commit.
         range_helpers: the `Arch.range_helpers` for which it makes sense, None for either.
     """
@@ -111,7 +133,10 @@ WHATIFS: tuple[WhatIf, ...] = (
     WhatIf(
         "mapped statistic once a batch",
         "the mapped-pages statistic updated for a batch of folios freed, not for each",
-        (Less("lruvec_stat_mod_folio", keeps=batches_freed),),
+        (
+            Less("lruvec_stat_mod_folio", keeps=batches_freed),
+            Less("per-CPU add", keeps=adds_of_batches),
+        ),
         "mm/rmap.c: __folio_mod_stat(), 7.2",
     ),
     WhatIf(
@@ -124,7 +149,10 @@ WHATIFS: tuple[WhatIf, ...] = (
         "batched page-cache removal",
         "folios of one file taken from the page cache under one lock, as truncation does; at most "
         "all that a large folio's removal costs beyond a small one's",
-        (Less("__remove_mapping", keeps=batches_freed, share=(0.0, 0.5, 1.0)),),
+        (
+            Less("__remove_mapping", keeps=batches_freed, share=(0.0, 0.5, 1.0)),
+            Less("page-cache removal", keeps=batches_freed, share=(0.0, 0.5, 1.0)),
+        ),
         "mm/vmscan.c: __remove_mapping(); mm/filemap.c: delete_from_page_cache_batch(), 7.2",
     ),
     WhatIf(
@@ -136,7 +164,11 @@ WHATIFS: tuple[WhatIf, ...] = (
     WhatIf(
         "quanta counted in folios",
         "32 folios isolated and scanned at a time, whatever their size, not 32 pages",
-        (Less("shrink_folio_list", keeps=quanta_of_32_folios),),
+        (
+            Less("shrink_folio_list", keeps=quanta_of_32_folios),
+            Less("arch_tlbbatch_flush", keeps=flushes_of_32_folios),
+            Less("TLB wait", keeps=waits_of_32_folios),
+        ),
         "mm/vmscan.c: shrink_lruvec(), isolate_lru_folios(), SWAP_CLUSTER_MAX, 7.2",
     ),
 )
@@ -154,16 +186,57 @@ def whatif(arch: str, order: int, rows: tuple[WhatIf, ...] = WHATIFS) -> pd.Data
         FitError: no runs of the architecture.
     """
     model = fit.fit(arch)
+    _require_ptes(arch, order)
+    events = elapsed.request_events(arch, TODAY, order)
+    return _ranked(arch, rows, lambda row: _saved(row, model, events))
+
+
+def in_time(
+    costs: timing.TimeFit, order: int, rows: tuple[WhatIf, ...] = WHATIFS
+) -> pd.DataFrame:
+    """Rank what each change could save of today's elapsed time on one machine; as `whatif`.
+
+    The intervals are of the guesses and the costs. That the sum of terms is no whole account of the
+    time is not in them: it is wrong alike of what is there and of what would be saved.
+    """
+    arch = costs.machine.arch
+    _require_ptes(arch, order)
+    flushes = elapsed.OPEN_FLUSHES[isa(arch)]
+    asked = [timing.request(arch, TODAY, order, way, **costs.machine.request) for way in flushes]
+    terms = [
+        terms_of(events, costs.model, way).sum(axis=1)
+        for events, way in zip(asked, flushes, strict=True)
+    ]
+    drawn = costs.posterior.costs
+    way = np.arange(len(drawn)) % len(flushes)
+    total = np.einsum("bt,bt->b", drawn, np.array(terms)[way])
+
+    def saved(row: WhatIf) -> Interval:
+        fewer = np.array(
+            [_fewer_terms(row, costs.model, *pair) for pair in zip(asked, terms, strict=True)]
+        )
+        shares = np.einsum("bt,bgt->gb", drawn, fewer[way]) / total
+        ends = (np.percentile(share, at) for share, at in zip(shares, (2.5, 50, 97.5), strict=True))
+        return Interval(*map(float, ends))
+
+    return _ranked(arch, rows, saved)
+
+
+def _require_ptes(arch: str, order: int) -> None:
     if order not in range(ARCHES[arch].pmd_order):
         raise WorldError(
             f"order {order}: expected 0 to {ARCHES[arch].pmd_order - 1}, folios mapped by PTEs"
         )
-    events = elapsed.request_events(arch, TODAY, order)
+
+
+def _ranked(
+    arch: str, rows: tuple[WhatIf, ...], saved: Callable[[WhatIf], Interval]
+) -> pd.DataFrame:
     fitting = [row for row in rows if row.range_helpers in (None, ARCHES[arch].range_helpers)]
     found = pd.DataFrame(
         {
             "name": [row.name for row in fitting],
-            "saved": [_saved(row, model, events) for row in fitting],
+            "saved": [saved(row) for row in fitting],
             "what": [row.what for row in fitting],
             "changes": [row.changes for row in fitting],
         }
@@ -172,20 +245,33 @@ def whatif(arch: str, order: int, rows: tuple[WhatIf, ...] = WHATIFS) -> pd.Data
     return found.iloc[np.argsort(best, kind="stable")].reset_index(drop=True)
 
 
+def _fewer(row: WhatIf, names: tuple[str, ...], counts: np.ndarray, events: Events) -> np.ndarray:
+    # Events saved, shape (3 guesses, len(names)). The shares of all of a row are guessed low or
+    # high together.
+    fewer = np.zeros((3, len(names)))
+    for less in row.less:
+        if less.of in names:
+            place = names.index(less.of)
+            fewer[:, place] = max(counts[place] - less.keeps(events), 0.0) * np.array(less.share)
+    return fewer
+
+
+def _fewer_terms(
+    row: WhatIf, model: fit.CostModel, events: Events, terms: np.ndarray
+) -> np.ndarray:
+    # Of instructions by part, and of stalls: shape (3 guesses, len(TERMS)).
+    fewer = _fewer(row, TERM_NAMES, terms, events)
+    groups = _fewer(row, NAMES, group_counts_of(events), events)
+    fewer[:, :NR_PRICES] = [by_part(guess * model.costs) for guess in groups]
+    return fewer
+
+
 def _saved(row: WhatIf, model: fit.CostModel, events: Events) -> Interval:
-    # The shares of all groups of a row are guessed low or high together.
     counts = model.counts(events)
-    total = counts @ model.costs
-    ends = []
-    for guess in range(3):
-        fewer = np.zeros(len(NAMES))
-        for less in row.less:
-            place = NAMES.index(less.group)
-            fewer[place] = max(counts[place] - less.keeps(events), 0.0) * less.share[guess]
-        ends.append(fewer)
-    best = ends[1] @ model.costs / total
+    lowest, middle, highest = _fewer(row, NAMES, counts, events)
+    best = middle @ model.costs / (counts @ model.costs)
     low, high = (
-        _bound(model, counts, fewer, sign) for fewer, sign in ((ends[0], -1), (ends[2], 1))
+        _bound(model, counts, fewer, sign) for fewer, sign in ((lowest, -1), (highest, 1))
     )
     return Interval(min(max(low, 0.0), best), best, max(high, best))
 

@@ -22,6 +22,7 @@ from analysis import (
     report,
     score,
     text,
+    timing,
     whatif,
 )
 
@@ -311,6 +312,13 @@ def test_whatif_prints_its_rows_ranked(out):
     rows = json.loads(out("whatif", "--order", 8, "--json"))
     assert [row["name"] for row in rows] == list(found["name"])
     assert rows[0]["saved"] == found["saved"].iloc[0]._asdict()
+
+
+def test_whatif_in_time_is_of_a_machine(out):
+    shown = out("whatif", "--order", 4, "--metric", "time")
+    found = whatif.in_time(timing.time_fit(machines.reference("x86_64")), 4)
+    assert shown == text.whatifs("x86_64 host", 4, found, "time") + "\n"
+    assert "not of the model's form" in " ".join(shown.split())
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,12 @@
 
 import re
 
+import numpy as np
 import pytest
 
-from analysis import elapsed, fit, whatif
+from analysis import elapsed, fit, machines, timing, whatif
 from analysis.groups import NAMES, group_counts
+from analysis.stalls import PARTS, TERM_NAMES, terms_of
 from analysis.whatif import WHATIFS, Less, WhatIf
 from sim import MEASURED_ARCHES, WorldError
 
@@ -68,7 +70,7 @@ def test_every_row_cites_code_and_names_groups():
     for row in WHATIFS:
         assert re.search(r"(mm|include|lib)/\S+\.[ch]: \w+\(\)", row.changes)
         assert "7.2" in row.changes
-        assert {less.group for less in row.less} <= set(NAMES)
+        assert {less.of for less in row.less} <= {*NAMES, *TERM_NAMES}
         assert all(low <= best <= high for low, best, high in (x.share for x in row.less))
     assert len({row.name for row in WHATIFS}) == len(WHATIFS)
 
@@ -77,3 +79,62 @@ def test_every_row_cites_code_and_names_groups():
 def test_an_order_that_no_pte_maps_is_refused(order):
     with pytest.raises(WorldError, match="expected 0 to 8"):
         whatif.whatif("x86_64", order)
+
+
+def in_time(arch, order, *less):
+    costs = timing.time_fit(machines.reference(arch))
+    return costs, whatif.in_time(costs, order, (row_of(*less),))["saved"].iloc[0]
+
+
+def test_in_time_a_change_saves_instructions_at_the_price_of_their_part():
+    costs, found = in_time("arm64", 4, Less("free_tail_page_prepare"))
+    events = timing.request("arm64", "unmap", 4)
+    drawn = costs.posterior.costs
+    place = NAMES.index("free_tail_page_prepare")
+    instructions = group_counts(events)[place] * costs.model.costs[place]
+    total = drawn @ terms_of(events, costs.model).sum(axis=1)
+    share = drawn[:, PARTS.index("rest")] * instructions / total
+    assert found == pytest.approx(np.percentile(share, (2.5, 50, 97.5)))
+
+
+@pytest.mark.parametrize("arch", MEASURED_ARCHES)
+@pytest.mark.parametrize("order", [0, 4, 8])
+def test_in_time_a_stall_saves_its_share_and_no_more_than_there_is(arch, order):
+    for term in TERM_NAMES[len(PARTS) :]:
+        _, found = in_time(arch, order, Less(term))
+        assert 0 <= found.low <= found.best <= found.high < 1
+        _, half = in_time(arch, order, Less(term, share=(0.5, 0.5, 0.5)))
+        assert half == pytest.approx([end / 2 for end in found])
+    _, adds = in_time(arch, order, Less("per-CPU add"))
+    assert (adds.best > 0) == (arch == "arm64")
+
+
+def test_in_time_larger_quanta_save_what_their_flushes_wait():
+    instructions = Less("shrink_folio_list", keeps=whatif.quanta_of_32_folios)
+    waits = Less("TLB wait", keeps=whatif.waits_of_32_folios)
+    (_, alone), (_, both) = (
+        in_time("x86_64", 6, *row) for row in ((instructions,), (instructions, waits))
+    )
+    assert both.best > alone.best
+    # A small folio's quantum is of 32 already.
+    assert in_time("x86_64", 0, instructions, waits)[1] == (0, 0, 0)
+
+
+@pytest.mark.parametrize("arch", MEASURED_ARCHES)
+def test_in_time_rows_are_ranked_and_have_the_widest_interval_where_costs_are_least_known(arch):
+    costs = timing.time_fit(machines.reference(arch))
+    found = whatif.in_time(costs, 4)
+    best = [interval.best for interval in found["saved"]]
+    assert best == sorted(best, reverse=True)
+    counted = {row.name: row.saved for row in whatif.whatif(arch, 4).itertuples()}
+    assert set(counted) == set(found["name"])
+    for row in found.itertuples():
+        width = counted[row.name].high - counted[row.name].low
+        assert row.saved.high - row.saved.low > width or row.saved.high < 0.01
+
+
+@pytest.mark.parametrize("order", [-1, 9])
+def test_in_time_an_order_that_no_pte_maps_is_refused(order):
+    costs = timing.time_fit(machines.reference("arm64"))
+    with pytest.raises(WorldError, match="expected 0 to 8"):
+        whatif.in_time(costs, order)
