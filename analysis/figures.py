@@ -9,6 +9,7 @@ all can be had from here.
 
 import textwrap
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -170,7 +171,8 @@ def waterfall(attribution: Attribution) -> Figure:
     reach = np.array([high - value, value - low])[:, sure]
     axes.errorbar((start - value)[sure], rows[sure], xerr=reach, fmt="none", ecolor="black",
                   capsize=3)  # fmt: skip
-    said = [f"{before:,.4g} {unit}", *map(_change, value, low, high), f"{after:,.4g} {unit}"]
+    changes = map(partial(_change, _decimals(before)), value, low, high)
+    said = [f"{before:,.4g} {unit}", *changes, f"{after:,.4g} {unit}"]
     name_axis(axes, [attribution.before, *parts["part"], attribution.after], said)
     axes.axvline(0, color="black", linewidth=0.8)
     finite_limits(axes.set_xlim, [0, before, *start, *(start - high), *(start - low), after], 0.02)
@@ -187,12 +189,18 @@ def _fill(part: str, change: float) -> dict:
     return {"color": "0.75"} if change >= 0 else {"color": "0.95", "hatch": "///"}
 
 
-def _change(value: float, low: float, high: float) -> str:
+def _decimals(before: float) -> int:
+    # Of every part, as many as give what they are parts of four digits.
+    return max(0, 3 - int(np.floor(np.log10(before)))) if before > 0 else 3
+
+
+def _change(decimals: int, value: float, low: float, high: float) -> str:
     # What the part does to the total: a saving is negative. Nothing but rounding is 0.
     if abs(value) < LEAST_CHANGE:
         value = 0.0
-    text = f"{-value:+.3g}" if value else "0"
-    return text if np.isnan(low) else f"{text} ({-high:+.3g} to {-low:+.3g})"
+    text, lower, upper = (f"{-end:+z,.{decimals}f}" for end in (value, high, low))
+    text = text if value else "0"
+    return text if np.isnan(low) else f"{text} ({lower} to {upper})"
 
 
 def _waterfall_finding(attribution: Attribution, ends: str) -> str:

@@ -5,6 +5,7 @@ A figure is drawn and saved under a style of its own, whatever the caller's matp
 text is never read as mathematics, because names come from files.
 """
 
+import re
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
@@ -83,9 +84,18 @@ def finding(figure: Figure) -> str:
 def frame(figure: Figure, title: str, n: str, ident: str, notes: Sequence[str] = ()) -> None:
     """Set the finding above a figure, and under it n, id and notes."""
     lines = [f"{n}; id {ident}", *notes]
-    footer = "\n".join(textwrap.fill(line, 125) for line in lines)
-    figure.suptitle(textwrap.fill(title, 80), x=0.01, ha="left", fontsize=12, fontweight="bold")
+    footer = "\n".join(_balanced(line, 125) for line in lines)
+    figure.suptitle(_balanced(title, 80), x=0.01, ha="left", fontsize=12, fontweight="bold")
     figure.supxlabel(footer, x=0.01, ha="left", fontsize=8, color="0.3")
+
+
+def _balanced(text: str, width: int) -> str:
+    # No more lines than need be, and none much shorter than the others; a number keeps its unit.
+    text = re.sub(r"(\d) (KiB|MiB|GiB|s|ns)\b", "\\1\N{NO-BREAK SPACE}\\2", text)
+    longest = max(map(len, text.split()), default=1)
+    widths = range(min(longest, width), width + 1)
+    least = len(textwrap.wrap(text, width))
+    return textwrap.fill(text, next(w for w in widths if len(textwrap.wrap(text, w)) <= least))
 
 
 def require(number: int, what: str) -> None:

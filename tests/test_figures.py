@@ -3,6 +3,7 @@
 
 import dataclasses
 import itertools
+import textwrap
 
 import matplotlib as mpl
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 
-from analysis import figures, fit, measurements
+from analysis import figures, fit, measurements, sheet
 from analysis.explain import NOT_EXPLAINED, Attribution
 from analysis.groups import NAMES
 from analysis.interval import Interval
@@ -364,3 +365,16 @@ def test_title_legend_and_footer_do_not_lie_over_each_other_or_the_axes(draw):
     for legend in figure.findobj(mpl.legend.Legend):
         assert not legend.get_window_extent().overlaps(title)
         assert not any(legend.get_window_extent().overlaps(axes.bbox) for axes in figure.axes)
+
+
+@pytest.mark.parametrize("words", ["a", "word " * 40, "x" * 200, "61% at folios of 1 MiB " * 6])
+def test_a_title_has_no_line_much_shorter_than_the_others(words):
+    figure = Figure()
+    sheet.frame(figure, words, "n = 1", "0")
+    lines = figure.get_suptitle().split("\n")
+    assert max(map(len, lines)) <= 80
+    assert len(lines) == len(textwrap.wrap(words, 80))
+    if " " in words.strip():
+        assert min(map(len, lines)) >= max(map(len, lines)) / 2
+    assert not any(line.endswith(" 1") for line in lines)
+    assert figures.finding(figure) == " ".join(lines).replace("\N{NO-BREAK SPACE}", " ")
