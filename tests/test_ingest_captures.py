@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Each real capture gives the frame that was checked by eye once, or is refused as it was.
 
-The captures were taken on one x86_64 virtual machine (2 vCPU AMD EPYC family 26, no hardware PMU,
-Linux 6.18.44, perf 6.1.187, bpftrace 0.17, hyperfine 1.15); the workload maps a file, touches it,
-and reclaims it with MADV_PAGEOUT. Some were cut by head; loc_* are of other locales.
+Most were taken on one x86_64 virtual machine (2 vCPU AMD EPYC family 26, no hardware PMU, Linux
+6.18.44, perf 6.1.187, bpftrace 0.17, hyperfine 1.15, zsh 5.9, pyperf 2.11); the workload maps a
+file, touches it, and reclaims it with MADV_PAGEOUT. Some were cut by head; loc_* are of other
+locales.
+ftrace_*, tracecmd_* (trace-cmd 3.1.6), memcg_v2_* and vmstat_7_2 are of Debian's Linux 7.2.13 on an
+emulated x86_64, which has function tracing, but not the function profiler: no capture of that. Of
+pyperf_* runs beyond the fourth and the paths and names of the machine were taken out.
 
 After a change that is meant: python tests/test_ingest_captures.py writes captures.golden anew; read
 its diff.

@@ -8,7 +8,7 @@ import pytest
 from test_ingest_captures import CAPTURES
 
 from analysis import ingest
-from analysis.ingest import IngestError, fold, orders, read, read_text
+from analysis.ingest import IngestError, fold, read, read_text
 from analysis.ingest.counters import difference
 from analysis.ingest.symbols import normal
 
@@ -173,56 +173,6 @@ def test_fold_takes_comments_many_events_and_crlf():
         assert found == {"cycles": {"a;[y.so];f": 11}, "faults": {"a;[y.so];f": 5}}
 
 
-# ftrace
-
-
-def test_function_graph_pairs_calls_on_each_cpu():
-    text = (
-        "# tracer: function_graph\n#\n"
-        " 0)               |  shrink_folio_list() {\n"
-        " 1)   1.500 us    |  lru_add();\n"
-        " ------------------------------------------\n"
-        " 0)    cat-123    =>   dog-456   \n"
-        " ------------------------------------------\n\n"
-        " 0)   0.250 us    |    folio_referenced();\n"
-        " 0)               |    /* mm_vmscan_x: order=4 */\n"
-        " 0) ! 120.500 us  |  } /* shrink_folio_list */\n"
-        " 0) + 10.000 us   |  }\n"
-    )
-    samples = read_text(text)
-    frame = samples.frame[samples.frame["metric"] == "duration"].set_index("symbol")
-    assert dict(frame["value"]) == {
-        "lru_add": 1500.0, "folio_referenced": 250.0, "shrink_folio_list": 120500.0
-    }  # fmt: skip
-    assert "1 calls whose start or duration is not in the trace" in samples.notes
-
-
-def test_function_profiler_table():
-    text = (
-        "  Function                               Hit    Time            Avg             s^2\n"
-        "  --------                               ---    ----            ---             ---\n"
-        "  try_to_unmap_one.isra.0              22943    1994458.706 us     86.931 us   65.5 us\n"
-    )
-    assert rows(text) == [
-        ("hits", "count", 22943.0), ("time in function", "ns", 1994458706.0)
-    ]  # fmt: skip
-    assert set(read_text(text).frame["symbol"]) == {"try_to_unmap_one"}
-
-
-def test_trace_file_and_trace_cmd_count_events_by_folio_order():
-    text = (
-        "cpus=2\n"
-        "  kworker/0:1-17    [000] d..1.   12.123456: mm_filemap_add_to_page_cache: dev 1 order=4\n"
-        "           <...>-17   [001]   12.123457: function:             lru_add <-- folio_add\n"
-        "             cat-17   [001] ....   12.123458: lru_add <-folio_add_lru\n"
-        "CPU:1 [LOST 12 EVENTS]\n"
-    )
-    samples = read_text(text)
-    assert samples.frame["order"].iloc[0] == 4
-    assert "lru_add()" in set(samples.frame["metric"])
-    assert any("lost 12 events" in note for note in samples.notes)
-
-
 # counters
 
 
@@ -239,8 +189,9 @@ def test_counters_grow_and_gauges_stand():
 
 def test_memory_stat_of_cgroup_v2():
     text = "anon 4096\nfile 8192\nkernel 12\npgscan_direct 5\nworkingset_nodes 3\nthp_swpout 1\n"
+    text += "pswpout 7\n"
     kinds = dict(zip(*read_text(text).frame[["metric", "part"]].T.values, strict=True))
-    assert kinds["pgscan_direct"] == kinds["thp_swpout"] == "kind=counter"
+    assert kinds["pgscan_direct"] == kinds["thp_swpout"] == kinds["pswpout"] == "kind=counter"
     assert kinds["anon"] == kinds["workingset_nodes"] == "kind=gauge"
     assert (
         dict(zip(*read_text(text).frame[["metric", "unit"]].T.values, strict=True))["file"]
@@ -281,39 +232,6 @@ def test_a_reformatted_perf_document_is_read_the_same():
     again = read_text(text).frame
     columns = ["metric", "value", "part", "symbol"]
     assert again[columns].equals(whole[columns])
-
-
-# folio orders
-
-
-def test_the_order_of_a_run_is_what_its_tracepoints_say():
-    timed = read(CAPTURES / "time_bash_default.txt")
-    told = read(CAPTURES / "script_tracepoints.txt")
-    joined = orders.join(timed, told)
-    assert set(joined.frame["order"]) == {8}
-    assert any("order 8: 100.0%" in note for note in joined.notes)
-
-
-def test_mixed_orders_are_no_order():
-    timed = read(CAPTURES / "time_bash_default.txt")
-    joined = orders.join(timed, read(CAPTURES / "tp_folio_orders.txt"))
-    assert joined.frame["order"].isna().all()
-    assert any("order 9: 25.0%" in note and "mixed" in note for note in joined.notes)
-
-
-def test_a_label_that_the_tracepoints_deny_is_refused():
-    timed = read(CAPTURES / "time_bash_default.txt")
-    claimed = type(timed)(timed.frame.assign(order=4).astype(timed.frame.dtypes))
-    with pytest.raises(IngestError, match="order 4, where the folios were of order 8"):
-        orders.join(claimed, read(CAPTURES / "script_tracepoints.txt"))
-
-
-def test_thpmaps_tells_bytes_by_size():
-    text = "file-thp-pte-aligned-64kB:      4096 kB ( 3%)\nfile-thp-pte-partial:  12 kB ( 1%)\n"
-    share = orders.shares(read_text(text))
-    assert dict(share) == {4: 1.0}
-    with pytest.raises(IngestError, match="no folio order"):
-        orders.shares(read(CAPTURES / "stat_csv.txt"))
 
 
 # many captures

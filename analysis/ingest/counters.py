@@ -33,7 +33,7 @@ _NO_PAGES = re.compile(r"nr_(?:anon_transparent_|shmem_|file_)hugepages|nr_\w+_p
 _GAUGES = re.compile(r"nr_.*|workingset_nodes")
 _MEMCG_GROWING = re.compile(
     r"(?:total_)?(?:pg[a-z_]+|workingset_(?!nodes)[a-z_]+|thp_[a-z_]+|zswp(?:in|out|wb)|swp(?:in|out)_zero"
-    r"|swpin|swpout|numa_[a-z_]+)"
+    r"|swpin|swpout|pswpin|pswpout|numa_[a-z_]+)"
 )
 _VMSTAT_SIGNS = ("nr_free_pages", "pgpgin", "nr_zone_inactive_anon")
 _MEMCG_SIGNS = ("cache", "anon", "file", "rss")
