@@ -25,6 +25,7 @@ from analysis.ingest import (
     counters,
     folded,
     ftrace,
+    kpageflags,
     mail,
     orders,
     perf_report,
@@ -56,6 +57,7 @@ FORMATS: dict[str, ModuleType] = {
     "perf-stat-csv": perf_stat_csv,
     "counters": counters,
     "folio-orders": orders,
+    "page-flags": kpageflags,
     "time": times,
     "folded": folded,
 }

@@ -2,7 +2,8 @@
 """A capture as a stream of numbered lines: compression, BOM and CR LF undone, memory bounded.
 
 Nothing here keeps more than one line, so an endless capture costs no more than a short one. What
-cannot be text (NUL, bytes that are not UTF-8, a line of megabytes) is refused with its line.
+cannot be text (NUL, bytes that are not UTF-8, a line of megabytes) is refused with its line; only
+the words of /proc/kpageflags are taken, each as a line of 16 hexadecimal digits.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ import bz2
 import gzip
 import io
 import lzma
+import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -21,6 +24,9 @@ from analysis.ingest.capture import IngestError
 
 LINE_LIMIT = 1 << 20  # bytes; perf's longest lines, call chains with C++ names, have kilobytes
 _MAGIC = ((b"\x1f\x8b", gzip.open), (b"\xfd7zXZ\0", lzma.open), (b"BZh", bz2.open))
+# Bits that no page has in /proc/kpageflags: include/uapi/linux/kernel-page-flags.h and
+# include/linux/kernel-page-flags.h, 7.2, name 0 to 26 and 32 to 41
+NO_PAGE_FLAGS = 0xFFFF_0000_F800_0000
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _BROKEN = (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile)
 
@@ -82,8 +88,13 @@ def chunks(stream: IO[bytes], name: str, size: int = 1 << 20) -> Iterator[bytes]
 
 def lines(stream: IO[bytes], name: str) -> Iterator[TextLine]:
     """Yield the lines of a stream of bytes; IngestError for what is no text."""
+    parts = chunks(stream, name)
+    first = next(parts, b"")
+    if _page_flags(first):
+        yield from _words(chain([first], parts), name)
+        return
     number, rest = 0, b""
-    for chunk in chunks(stream, name):
+    for chunk in chain([first], parts):
         *whole, rest = (rest + chunk).split(b"\n")
         for raw in whole:
             number += 1
@@ -92,6 +103,27 @@ def lines(stream: IO[bytes], name: str) -> Iterator[TextLine]:
             raise _too_long(number + 1, name)
     if rest:
         yield TextLine(number + 1, _decoded(rest, number + 1, name), ended=False)
+
+
+# Text has no NUL bytes, and UTF-16 no four characters without a bit that no page has.
+def _page_flags(raw: bytes) -> bool:
+    words = struct.iter_unpack("<Q", raw[: min(len(raw), 4096) & ~7])
+    return len(raw) >= 8 and not any(word & NO_PAGE_FLAGS for (word,) in words)
+
+
+# A binary file of page flags: one "line" a word, in hexadecimal digits.
+def _words(parts: Iterator[bytes], name: str) -> Iterator[TextLine]:
+    number, rest = 0, b""
+    for part in parts:
+        raw = rest + part
+        whole = len(raw) - len(raw) % 8
+        for (word,) in struct.iter_unpack("<Q", raw[:whole]):
+            number += 1
+            yield TextLine(number, f"{word:016x}")
+        rest = raw[whole:]
+    if rest:
+        found, advice = f"{len(rest)} bytes behind the last word", "Copy the file again."
+        raise IngestError(f"{name}:{number + 1}", found, "words of 8 bytes", advice)
 
 
 def _decoded(raw: bytes, number: int, name: str) -> str:
