@@ -199,6 +199,23 @@ def test_endless_samples_take_the_memory_of_few():
     assert peak_bytes(work) < 24 << 20
 
 
+def test_what_is_looked_up_is_bounded_and_changes_nothing(monkeypatch):
+    content = (CAPTURES / "script_F_full.txt").read_bytes() * 3
+    whole = values(content)
+    for limit, width in ((1, 400), (50_000, 0)):
+        monkeypatch.setattr("analysis.ingest.perf_script.KNOWN_LIMIT", limit)
+        monkeypatch.setattr("analysis.ingest.perf_script.KNOWN_WIDTH", width)
+        assert values(content) == whole
+
+
+@pytest.mark.parametrize("bad", [b"\xff\n", b"a\0\n", b"x" * (LINE_LIMIT + 1) + b"\n"])
+def test_a_bad_line_deep_in_a_capture_is_named(bad):
+    good = b"a;b 1\n" * 300_000  # more than one chunk
+    with pytest.raises(IngestError, match=r"^capture:300001: found a"):
+        values(good + bad + b"a;b 1\n")
+    assert values(good.replace(b"\n", b"\r\n")) == values(good)
+
+
 def test_lines_are_streamed():
     stream = io.BufferedReader(Endless(b"1 2\n" * 1000, 1 << 40))
     assert [line.number for line in islice(lines(stream, "x"), 5)] == [1, 2, 3, 4, 5]

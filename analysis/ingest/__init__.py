@@ -182,15 +182,10 @@ class _Counted:
         self.ended = False
 
     def __iter__(self) -> Iterator[TextLine]:
-        return self
-
-    def __next__(self) -> TextLine:
-        line = next(self._source, None)
-        if line is None:
-            self.ended = True
-            raise StopIteration
-        self.count += 1
-        return line
+        for line in self._source:
+            self.count += 1
+            yield line
+        self.ended = True
 
 
 def _scouted(source: _Counted) -> tuple[list[TextLine], str | None]:

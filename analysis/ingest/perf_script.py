@@ -21,6 +21,8 @@ EXPECTED = "a sample as perf script prints it"
 FIELDS = "comm,pid,tid,time,period,event,ip,sym,dso"
 ADVICE = f"Capture it with: LC_ALL=C perf script -F {FIELDS} > FILE."
 CHAIN_LIMIT = 10_000  # frames; the kernel's own limit is 127 unless it was raised
+KNOWN_LIMIT = 50_000  # lines to look up,
+KNOWN_WIDTH = 400  # of so many characters or less: 30 MB at most
 _TID = r"-?[0-9]+(?:/ *-?[0-9]+)?"
 HEAD = re.compile(
     rf" *(?:(?P<comm>\S.*?) +(?P<tid>{_TID}) +(?:\[(?P<cpu>[0-9]{{3,}})\] +)?)?"
@@ -70,11 +72,14 @@ class _Script:
         self.head: re.Match | None = None
         self.at = 0
         self.chain: list[str] = []
+        self.known: dict[str, str] = {}  # lines that were a frame before, and that frame
         self.lost: Counter[str] = Counter()
 
     def take(self, line: TextLine) -> None:
         text = line.text
-        if not text.strip():
+        if text in self.known and line.ended:
+            self._frame(line, self.known[text])
+        elif not text.strip():
             self.sample(None)
             self.book.comment(line)
         elif text.startswith("#"):
@@ -83,11 +88,11 @@ class _Script:
         elif not line.ended:
             self.book.error(line, *unended(line))
         elif text[0] == "\t" and (match := FRAME.fullmatch(text)):
-            self._frame(line, match)
+            self._known(line, match)
         elif match := HEAD.fullmatch(text) or _NO_TIME.fullmatch(text):
             self._start(line, match)
         elif text[0] == " " and (match := FRAME.fullmatch(text)) and self._below(text):
-            self._frame(line, match)
+            self._frame(line, frame(match["symbol"], match["dso"]))
         elif match := _BARE.fullmatch(text):
             self.sample(None)
             self._one(line, "samples", None, match["rest"])
@@ -110,13 +115,22 @@ class _Script:
         else:
             self.book.error(line, shown(line.text), EXPECTED)
 
-    def _frame(self, line: TextLine, match: re.Match) -> None:
+    # Callers are the same lines in many samples: what a line was once it is again.
+    def _known(self, line: TextLine, match: re.Match) -> None:
+        one = frame(match["symbol"], match["dso"])
+        if len(self.known) >= KNOWN_LIMIT:
+            self.known.clear()
+        if len(line.text) <= KNOWN_WIDTH:
+            self.known[line.text] = one
+        self._frame(line, one)
+
+    def _frame(self, line: TextLine, one: str) -> None:
         self.book.measured(line)
         if len(self.chain) >= CHAIN_LIMIT:
             self.book.fail(line.number, f"a chain of more than {CHAIN_LIMIT} frames", EXPECTED)
             self.chain.clear()
         self.at = self.at or line.number
-        self.chain.append(frame(match["symbol"], match["dso"]))
+        self.chain.append(one)
 
     def _start(self, line: TextLine, match: re.Match) -> None:
         if record := _RECORD.fullmatch(line.text):

@@ -96,13 +96,27 @@ def lines(stream: IO[bytes], name: str) -> Iterator[TextLine]:
     number, rest = 0, b""
     for chunk in chain([first], parts):
         *whole, rest = (rest + chunk).split(b"\n")
-        for raw in whole:
-            number += 1
-            yield TextLine(number, _decoded(raw, number, name))
+        texts = _texts(whole) if number else None
+        if texts is None:
+            texts = (_decoded(raw, at, name) for at, raw in enumerate(whole, number + 1))
+        for number, text in enumerate(texts, number + 1):  # noqa: B020 - goes on counting
+            yield TextLine(number, text)
         if len(rest) > LINE_LIMIT:
             raise _too_long(number + 1, name)
     if rest:
         yield TextLine(number + 1, _decoded(rest, number + 1, name), ended=False)
+
+
+# Lines decoded at once, for that is faster; None where one may be refused.
+def _texts(whole: list[bytes]) -> list[str] | None:
+    joined = b"\n".join(whole)
+    if b"\0" in joined or max(map(len, whole), default=0) > LINE_LIMIT:
+        return None
+    try:
+        texts = joined.decode().split("\n")
+    except UnicodeDecodeError:
+        return None
+    return [text.removesuffix("\r") for text in texts] if b"\r" in joined else texts
 
 
 # Text has no NUL bytes, and UTF-16 no four characters without a bit that no page has.
