@@ -199,7 +199,8 @@ def test_ingest_explains_each_line(run):
     status, stdout, stderr = run("ingest", "--explain", CAPTURES / "stat_r5.txt")
     assert (status, stderr) == (0, "")
     kinds = [line.split(": ")[1].split()[0] for line in stdout.splitlines()]
-    assert kinds == ["comment", "header", "comment", *["data"] * 3, "comment", "data", "comment"]
+    told = ["comment", "header", "comment", *["data"] * 3, "comment", "data", "comment", "note"]
+    assert kinds == told
     status, stdout, stderr = run("ingest", "--explain", CAPTURES / "loc_de_DE_stat_json.txt")
     assert status == 2
     assert stdout.count(": error") == 2

@@ -202,6 +202,12 @@ def test_memory_stat_of_cgroup_v2():
 # benchmarks
 
 
+def test_a_command_that_a_signal_ended_has_no_exit_status():
+    text = '{"results": [{"command": "x", "times": [1.5, 2.5, 3.5], "exit_codes": [0, null, 1]}]}'
+    marks = ["", "no exit status: ended by a signal", "exit status 1"]
+    assert list(read_text(text).frame["mark"].fillna("")) == marks
+
+
 def test_pyperf_values_in_run_order():
     document = {
         "benchmarks": [
@@ -219,6 +225,7 @@ def test_pyperf_values_in_run_order():
 @pytest.mark.parametrize("text", ['{"results": [{}]}',
                                   '{"results": [{"command": "x", "times": ["1"]}]}',
                                   '{"results": [{"command": "x", "times": [NaN]}]}',
+                                  '{"results": [{"command": "x", "times": [1], "times": [2]}]}',
                                   '{"results": [', '{"results": ' + "[" * 99999])  # fmt: skip
 def test_benchmark_documents_of_another_shape_are_refused(text):
     with pytest.raises(IngestError):
@@ -301,6 +308,25 @@ def test_a_damaged_table_is_refused(old, new, told):
 def test_a_further_metric_that_perf_did_not_print_is_refused(line):
     with pytest.raises(IngestError, match=":2: found"):
         read_text(f"1234,,cycles,5,100.00,1.5,GHz\n{line}\n")
+
+
+def test_a_comparison_of_two_profiles_is_no_profile():
+    with pytest.raises(IngestError, match=r":2: found two counts \('a;b 3 5'\)"):
+        read_text("a;b 3\na;b 3 5\n")
+
+
+def test_a_counter_that_is_named_twice_is_refused():
+    text = '{"counter-value" : "1.0", "event" : "x", "counter-value" : "2.0"}\n'
+    with pytest.raises(IngestError, match=":1: found"):
+        read_text(text)
+
+
+def test_shares_beyond_the_whole_are_refused():
+    text = (CAPTURES / "report_sym.txt").read_text()
+    share = next(word for word in text.split() if word.endswith("%"))
+    assert read_text(text).notes
+    with pytest.raises(IngestError, match=r"add up to [0-9.]+%; expected 100% at most"):
+        read_text(text.replace(share, "99.99%", 1))
 
 
 def test_folded_call_graphs_of_a_report_are_comments():

@@ -78,11 +78,17 @@ def _hyperfine(result: dict, book: Book, places: _Places) -> None:
     if not times:
         book.row(number_at, "real", "s", number(result["mean"]), mark="mean", **label)
     for run, time in enumerate(times):
-        code = codes[run] if run < len(codes) else 0
-        mark = f"exit status {code}" if code else None
+        mark = _exit(codes[run]) if run < len(codes) else None
         book.row(places.find(time), "real", "s", number(time), run=run, mark=mark, **label)
     for run, size in enumerate(result.get("memory_usage_byte") or []):
         book.row(places.find(size), "maximum resident", "bytes", number(size), run=run, **label)
+
+
+# hyperfine has null for a command that a signal ended.
+def _exit(code: object) -> str | None:
+    if code is None:
+        return "no exit status: ended by a signal"
+    return f"exit status {code}" if code else None
 
 
 def _pyperf(benchmark: dict, common: dict, book: Book, places: _Places) -> None:

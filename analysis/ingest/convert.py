@@ -7,11 +7,10 @@ any length will do. One that another tool has reformatted is read whole. There a
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 
 from analysis.ingest.book import Book, shown
-from analysis.ingest.document import load
+from analysis.ingest.document import load, loads
 from analysis.ingest.perf_report import ARCHES
 from analysis.ingest.source import TextLine
 from analysis.ingest.stacks import Stacks, frame
@@ -66,7 +65,7 @@ def _streamed(first: list[TextLine], lines: Iterator[TextLine], book: Book, stac
         book.header(line)
     try:
         text = "\n".join(line.text for line in first)
-        _headers(json.loads(f"{text}]}}")["headers"], book)
+        _headers(loads(f"{text}]}}")["headers"], book)
     except _SHAPE_ERRORS as cause:
         book.fail(first[-1].number, f"a broken header ({cause})", "perf's")
     sample: list[str] = []
@@ -97,7 +96,7 @@ def _line(line: TextLine, sample: list[str], ended: bool, book: Book, stacks: St
             book.measured(line)
         return False
     try:
-        _sample(json.loads("\n".join(sample).removesuffix(",")), line.number, stacks)
+        _sample(loads("\n".join(sample).removesuffix(",")), line.number, stacks)
     except _SHAPE_ERRORS as cause:
         book.error(line, f"a broken sample ({cause})", "a sample as perf writes it")
     else:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A capture that is one JSON document, read whole: its lines count as data or as an error."""
+"""JSON read exactly; and a capture that is one document: its lines are data or an error."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def load(lines: Iterator[TextLine], book: Book) -> object | None:
         kept.append(line)
     try:
         text = "\n".join(line.text for line in kept)
-        found = json.loads(text, parse_float=Decimal, parse_int=Decimal, parse_constant=_refuse)
+        found = loads(text)
     except json.JSONDecodeError as cause:
         last, why = cause.lineno, f"{cause.msg}, column {cause.colno}"
         found = None
@@ -44,6 +44,29 @@ def load(lines: Iterator[TextLine], book: Book) -> object | None:
             book.measured(line)
         else:
             book.comment(line)
+    return found
+
+
+def loads(text: str) -> object:
+    """Return what a JSON text says, numbers as Decimal; ValueError where two values have one key.
+
+    json.loads alone takes the last of them, and drops the others without a word.
+    """
+    return json.loads(
+        text,
+        parse_float=Decimal,
+        parse_int=Decimal,
+        parse_constant=_refuse,
+        object_pairs_hook=_unique,
+    )
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"the key {ascii(twice)[:60]} is there twice")
     return found
 
 

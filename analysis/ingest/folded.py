@@ -17,6 +17,7 @@ from analysis.ingest.stacks import Stacks
 EXPECTED = "frames joined by semicolons, a blank and a count"
 ADVICE = "Capture it with: perf script | stackcollapse-perf.pl > FILE, or reclaim ingest --folded."
 _ROW = re.compile(r"(?P<stack>\S.*) (?P<count>[0-9]{1,20})")
+_TWO = re.compile(r";.* [0-9]+$")
 
 
 def recognised(text: str) -> bool:
@@ -36,6 +37,9 @@ def parse(lines: Iterator[TextLine], book: Book) -> None:
             book.error(line, *unended(line))
         elif match is None:
             book.error(line, shown(line.text), EXPECTED)
+        elif _TWO.search(match["stack"]):
+            found = f"two counts ({shown(line.text)}), as difffolded.pl writes them"
+            book.error(line, found, "one profile's count")
         else:
             book.measured(line)
             stacks.add(line.number, "folded", match["stack"], int(match["count"]), 0, None)

@@ -68,7 +68,9 @@ def _explain(paths: list[str], form: str | None) -> int:
             print(f"{path}:{number}: {kind:<8}{shown}")
 
         try:
-            ingest.read(sys.stdin if path == "-" else path, form, heard)
+            samples = ingest.read(sys.stdin if path == "-" else path, form, heard)
+            for note in samples.notes:
+                print(f"{path}: note: {note.encode('unicode_escape').decode('ascii')}")
         except IngestError as problem:
             print(f"reclaim ingest: {problem}", file=sys.stderr)
             status = 2

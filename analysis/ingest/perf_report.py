@@ -148,6 +148,9 @@ class _Report:
     def end(self) -> None:
         """Write the block's rows, now that it is known whether they add up."""
         missing = 100 - self.sum - len(self.kept) * ROUNDING
+        if self.sum - len(self.kept) * ROUNDING > 100:
+            found = f"shares of {self.event} that add up to {self.sum}%"
+            self.book.fail(self.kept[-1][0], found, "100% at most, without --hierarchy")
         cut = "cut" if missing > 0 and self.kept else None
         if cut:
             self.book.note(

@@ -7,12 +7,12 @@ percentage in one number, which cannot be taken apart. Both are refused.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from decimal import Decimal, InvalidOperation
 
 from analysis.ingest.book import STAT_ADVICE, Book, shown, unended
+from analysis.ingest.document import loads
 from analysis.ingest.source import TextLine
 from analysis.ingest.stat_values import UNMEASURED, derived, measured, place_text, running_mark
 
@@ -54,7 +54,7 @@ def parse(lines: Iterator[TextLine], book: Book) -> None:
 
 def _object(line: TextLine, book: Book, state: dict) -> None:
     try:
-        fields = json.loads(line.text, parse_float=Decimal, parse_int=Decimal)
+        fields = loads(line.text)
         values = _values(fields)
     except (ValueError, KeyError, TypeError, InvalidOperation, RecursionError):
         comma = "numbers with a decimal comma" if _TORN.search(line.text) else shown(line.text)
