@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Variants that no capture here has: what perf, ftrace and others are known to print."""
 
-import io
 import json
 
 import pytest
 from test_ingest_captures import CAPTURES
 
 from analysis import ingest
-from analysis.ingest import IngestError, fold, read, read_text
+from analysis.ingest import IngestError, read, read_text
 from analysis.ingest.counters import difference
 from analysis.ingest.symbols import normal
 
@@ -124,53 +123,6 @@ def test_a_further_metric_belongs_to_the_counter_above():
 def test_other_output_behind_the_rows_may_have_torn_one():
     with pytest.raises(IngestError, match=r":2: .*torn"):
         read_text("1234,,cycles,5,100.00,,\nother output\n")
-
-
-# perf script
-
-
-def test_perf_script_with_comments_records_and_chains_without_samples():
-    text = (
-        "# ========\n# arch : aarch64\n# cpudesc : Neoverse\n# ========\n#\n"
-        "swapper     0 [000] 12.000001: PERF_RECORD_LOST lost 45\n"
-        "a b 12/34 [000] 12.000001: 100 cycles: \n\tffff f.isra.0+0x1 ([kernel.kallsyms])\n"
-        "\t    10 main+0x2 (/bin/a (deleted))\n\n"
-    )
-    samples = read_text(text)
-    assert samples.frame["part"].iloc[0] == "a_b;main;f.isra.0"
-    assert samples.frame["symbol"].iloc[0] == "f"
-    assert set(samples.frame["arch"]) == {"arm64"}
-    assert "1 PERF_RECORD_LOST records, no samples" in samples.notes
-
-
-def test_a_chain_the_capture_ends_in_is_marked():
-    text = "a 1 12.000001: 100 cycles: \n\tffff f+0x1 (x)\n"
-    assert read_text(text).frame["mark"].iloc[0].startswith("cut")
-    with pytest.raises(IngestError, match="no blank line ends"):
-        fold.fold(io.BytesIO(text.encode()), "x")
-
-
-@pytest.mark.parametrize(
-    ("text", "line"),
-    [
-        ("a 1 12.000001: 100 cycles: \n\tffff f+0x1 (x)\n\nbroken\n\n", 4),
-        ("a 1 12.000001: 100 cycles: \n\tffff f+0x1 (x)\n\n\na 1 12.0: 1 c: \n\tf f (x)\n\n", 5),
-        ("a 1 12.000001: 100 cycles: \n\tffff f+0x1 (x)\n\tzzzz\n\n", 3),
-        ("a 1 12.000001: 100 cycles: \n\tffff \xff (x)\n\n", 2),
-    ],
-)
-def test_fold_refuses_with_the_line(text, line):
-    with pytest.raises(IngestError, match=rf"^x:{line}: found"):
-        fold.fold(io.BytesIO(text.encode("latin-1")), "x")
-
-
-def test_fold_takes_comments_many_events_and_crlf():
-    sample = "a 1 [000] 12.000001: {} {}: \n\tffff f+0x1 (x)\n\tfff0 [unknown] (/lib/y.so)\n\n"
-    text = "# header\n#\n" + sample.format(3, "cycles") + sample.format(4, "cycles") * 2
-    text += sample.format(5, "faults")
-    for given in (text, text.replace("\n", "\r\n")):
-        found = fold.fold(io.BytesIO(given.encode()), "x")
-        assert found == {"cycles": {"a;[y.so];f": 11}, "faults": {"a;[y.so];f": 5}}
 
 
 # counters

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """ftrace and trace-cmd: calls are paired with their ends, by task; what is cut or lost is said."""
 
+import io
+
 import pytest
 from test_ingest_captures import CAPTURES
 
@@ -147,3 +149,26 @@ def test_the_graph_and_trace_cmd_tell_one_function_alike():
     told = read(CAPTURES / "tracecmd_graph.txt").frame
     assert {"shrink_folio_list", "try_to_unmap", "try_to_unmap_one"} >= set(told["symbol"])
     assert (told["metric"] == "duration").sum() == 2
+
+
+def test_stack_traces_below_events_are_comments_and_said_to_be():
+    heard = []
+    text = (
+        "# entries-in-buffer/entries-written: 2/2   #P:1\n"
+        "  a-1 [000] d..1. 12.000001: kmalloc: x\n"
+        "  a-1 [000] d..1. 12.000001: <stack trace>\n => foo\n => bar\n"
+    )
+    stream = io.BytesIO(text.encode())
+    samples = read(stream, None, lambda _number, kind, _text: heard.append(kind))
+    assert heard == ["header", "data", "comment", "comment", "comment"]
+    assert samples.notes == ("stack traces below events are not read: perf script has all of them",)
+
+
+@pytest.mark.parametrize("time", ["12.000001", "12.000001234", "12345678"])
+def test_every_trace_clock_will_do(time):
+    assert rows(f"  a-1 [000] d..1. {time}: kmalloc: x\n") == [("kmalloc", "count", 1.0)]
+
+
+def test_the_function_profiler_without_times_has_hits():
+    text = "  Function                               Hit\n  --------             ---\n  f   10\n"
+    assert rows(text) == [("hits", "count", 10.0)]

@@ -157,3 +157,8 @@ def test_thpmaps_of_each_mapping_says_which():
             frame[frame["metric"] == metric]["value"].sum()
             == whole[whole["metric"] == metric]["value"].sum()
         )
+
+
+def test_thpmaps_of_larger_pages_is_refused():
+    with pytest.raises(IngestError, match=r":1: .*expected pages of 4 KiB"):
+        read_text("anon-thp-pmd-aligned-524288kB:    524288 kB (100%)\nRss: 524288 kB\n")

@@ -16,7 +16,7 @@ from typing import IO
 from analysis.ingest.capture import IngestError
 from analysis.ingest.perf_script import ADVICE, EXPECTED
 from analysis.ingest.source import chunks
-from analysis.ingest.stacks import frame
+from analysis.ingest.stacks import frame, plain
 
 CHUNK_BYTES = 256 << 10  # what a core's own cache holds
 SAMPLE_LIMIT = 16 << 20  # bytes of one sample
@@ -173,6 +173,8 @@ class _Folder:
             raise self.refusal(samples, place, spot)
         try:
             symbol = match[2].decode()
+            if not plain(symbol):
+                raise self.refusal(samples, place, spot)
             return frame(symbol, None if match[3] is None else match[3].decode())
         except UnicodeDecodeError as cause:
             found = f"a byte that is not UTF-8 (0x{cause.object[cause.start]:02x})"

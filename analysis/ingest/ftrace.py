@@ -28,9 +28,10 @@ _TASK = re.compile(
     r" *(?P<task>(?P<comm>\S.*?|<\.\.\.>)-[0-9]+) +(?:\( *(?:[0-9]+|-+)\) +)?"
     r"(?:\[(?P<cpu>[0-9]{3,})\] +(?:[A-Za-z.#0-9]{4,6} +)?"
     r"|(?P<bare>[0-9]{1,4})[A-Za-z.#][A-Za-z.#0-9]{3,4} +)"  # trace-cmd report -l
-    r"(?P<time>[0-9]+\.[0-9]{6,9}): +(?P<rest>\S.*)"
+    r"[0-9]+(?:\.[0-9]{6,9})?: +(?P<rest>\S.*)"  # whole numbers: trace_clock is counter or x86-tsc
 )
-_EVENT = re.compile(r"(?P<event>[A-Za-z_][A-Za-z0-9_:]*):(?P<text>(?: .*)?)")
+_EVENT = re.compile(r"(?P<event>[A-Za-z_][A-Za-z0-9_:]*|0x[0-9a-f]+):(?P<text>(?: .*)?)")
+_STACK = re.compile(r"<(?:user )?stack trace>")
 _CALL = re.compile(
     rf"(?P<function>{graph.NAME})(?:\+0x[0-9a-f]+(?:/0x[0-9a-f]+)?)?(?:\(.*\))? *(?:<-.*)?"
 )
@@ -39,8 +40,8 @@ _CALL_PART = re.compile(rf" *{graph.CALL}")  # trace-cmd, "funcgraph_entry:" and
 _INSIDE = re.compile(r"/\* (?P<event>[A-Za-z_][A-Za-z0-9_]*): (?P<text>.*) \*/")
 _ENTRIES = re.compile(r"# entries-in-buffer/entries-written: (?P<kept>[0-9]+)/(?P<all>[0-9]+) .*")
 _LOST = re.compile(r"CPU:[0-9]+ \[(?:LOST (?P<lost>[0-9]+) EVENTS|EVENTS DROPPED)\]")
-_TABLE = re.compile(r" *Function +Hit +Time(?: +Avg +s\^2)? *")
-_TABLE_LINE = re.compile(r" *-+(?: +-+){2,4} *")
+_TABLE = re.compile(r" *Function +Hit(?: +Time(?: +Avg +s\^2)?)? *")
+_TABLE_LINE = re.compile(r" *-+(?: +-+){1,4} *")
 _ROW = re.compile(
     r" *(?P<name>\S+) +(?P<hits>[0-9]{1,20})"
     r"(?: +(?P<us>[0-9]+\.[0-9]+) us +(?P<avg>[0-9]+\.[0-9]+) us"
@@ -93,6 +94,9 @@ class _Trace:
             self.calls.switch(switch)
         elif _TABLE_LINE.fullmatch(text) or graph.RULE.fullmatch(text):
             self.book.header(line)
+        elif text.startswith(" => "):
+            self.book.comment(line)
+            self.book.note("stack traces below events are not read: perf script has all of them")
         elif lost := _LOST.fullmatch(text.strip()):
             self.book.comment(line)
             self.calls.lost()
@@ -119,7 +123,11 @@ class _Trace:
             take = self._row if match else None
         elif match := graph.LINE.fullmatch(text):
             take = self._graph
-        elif match := _TASK.fullmatch(text):
+        elif (match := _TASK.fullmatch(text)) and _STACK.fullmatch(match["rest"]):
+            self.entries -= 1
+            self.book.comment(line)
+            return
+        elif match:
             take = self._task
         else:
             take = None

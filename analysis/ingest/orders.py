@@ -28,6 +28,7 @@ ADVICE = (
 MAPS_ADVICE = "Capture it with: thpmaps --pid PID --rollup --inc-smaps > ORDERS."
 EXPECTED = "a count and order=N, or a row of thpmaps"
 PAGE_BYTES = 4096
+PMD_KB = 2048  # of pages of 4 KiB; another size tells of other pages, and other orders
 _COUNT = re.compile(r" *(?P<count>[0-9]{1,20}) order=(?P<order>[0-9]{1,2})")
 _HEADER = re.compile(r" +PID +START +END PROT +OFFSET +DEV +INODE OBJECT *")
 _VMA = re.compile(r"[0-9]{10}: (?P<range>[0-9a-f]{16}-[0-9a-f]{16}) [r-][w-][x-][ps] "
@@ -88,6 +89,9 @@ def _mapped(line: TextLine, vma: str | None, book: Book) -> None:
         metric = f"contiguous bytes in blocks of {match['size']} kB"
     elif match := _SMAPS.fullmatch(text):
         metric = match["key"]
+    if match and match.re is _FOLIOS and match["level"] == "pmd" and int(match["size"]) != PMD_KB:
+        book.error(line, shown(text), "pages of 4 KiB", ADVICE)
+        return
     if match is None or (metric == _BYTES and order is None):
         book.error(line, shown(text), EXPECTED, MAPS_ADVICE)
         return

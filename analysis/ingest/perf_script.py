@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from analysis.ingest.book import Book, shown, unended
 from analysis.ingest.perf_report import ARCHES
 from analysis.ingest.source import TextLine
-from analysis.ingest.stacks import CUT, Stacks, frame
+from analysis.ingest.stacks import CUT, Stacks, frame, plain
 
 EXPECTED = "a sample as perf script prints it"
 FIELDS = "comm,pid,tid,time,period,event,ip,sym,dso"
@@ -87,11 +87,11 @@ class _Script:
             self._setting(text)
         elif not line.ended:
             self.book.error(line, *unended(line))
-        elif text[0] == "\t" and (match := FRAME.fullmatch(text)):
+        elif text[0] == "\t" and (match := _frame_of(text)):
             self._known(line, match)
         elif match := HEAD.fullmatch(text) or _NO_TIME.fullmatch(text):
             self._start(line, match)
-        elif text[0] == " " and (match := FRAME.fullmatch(text)) and self._below(text):
+        elif text[0] == " " and (match := _frame_of(text)) and self._below(match):
             self._frame(line, frame(match["symbol"], match["dso"]))
         elif match := _BARE.fullmatch(text):
             self.sample(None)
@@ -101,9 +101,11 @@ class _Script:
         else:
             self._other(line)
 
-    # a frame is indented deeper than a command could be, or stands below a sample
-    def _below(self, text: str) -> bool:
-        return self.head is not None or bool(self.chain) or text[:2] == "  "
+    # The address is 16 wide, behind a tab or the blanks that it was pasted as; a command is not
+    def _below(self, match: re.Match) -> bool:
+        return match.end("ip") >= 16 and (
+            self.head is not None or bool(self.chain) or match.string[:2] == "  "
+        )
 
     def _other(self, line: TextLine) -> None:
         if _REFUSAL.match(line.text):
@@ -161,7 +163,7 @@ class _Script:
     # -G: the address and symbol stand on the sample's own line
     def _one(self, line: TextLine, event: str, match: re.Match | None, rest: str) -> None:
         found = _INLINE.fullmatch(rest)
-        if found is None:
+        if found is None or not plain(found["symbol"]):
             self.book.error(line, shown(rest), "an address and a symbol")
             return
         self.book.measured(line)
@@ -198,3 +200,8 @@ class _Script:
         self.stacks.write(self.book)
         for kind, count in self.lost.items():
             self.book.note(f"{count} PERF_RECORD_{kind} records, no samples")
+
+
+def _frame_of(text: str) -> re.Match | None:
+    match = FRAME.fullmatch(text)
+    return match if match and plain(match["symbol"]) else None

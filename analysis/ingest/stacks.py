@@ -7,12 +7,15 @@ the sum of its periods and the number of its samples.
 
 from __future__ import annotations
 
+import re
+
 from analysis.ingest.book import Book
 from analysis.ingest.capture import IngestError
 from analysis.ingest.symbols import normal
 
 STACK_LIMIT = 400_000  # different stacks; each is two rows of Samples
 CUT = "cut: the capture ends inside a sample"
+_FIELDS = re.compile(r"\+0x[0-9a-f]+ |(?:^| )[0-9a-f]{8,16} |^\||\tmetric:")
 _CLOCKS = ("cpu-clock", "task-clock")
 
 
@@ -50,6 +53,15 @@ class Stacks:
                 book.row(number, event, unit, float(period), **label)
             if samples:
                 book.row(number, f"{event} samples", "count", float(samples), **label)
+
+
+def plain(symbol: str) -> bool:
+    """Tell whether a text is a symbol alone, not one among other fields that perf script prints.
+
+    An offset with text behind it, an address or a data source before the symbol: of those it cannot
+    be said where the symbol is.
+    """
+    return not _FIELDS.search(symbol)
 
 
 def frame(symbol: str, dso: str | None) -> str:
