@@ -38,9 +38,8 @@ _STATUS = re.compile(
     r"Command (?:exited with non-zero (status [0-9]+)|(?:terminated|stopped) by (signal [0-9]+))"
 )
 _NAMED = re.compile(
-    r"(?P<key>real|user|sys|system|elapsed|wall|cpu)\s*[:= ]\s*"
-    rf"(?P<value>(?:[0-9]+m)?{_N})(?P<unit>s|%)?(?![0-9.,\w])",
-    re.I,
+    r"(?P<key>(?i:real|user|sys|system|elapsed|wall|cpu))\s*[:= ]\s*"
+    rf"(?P<value>(?:[0-9]+m)?{_N})(?P<unit>s|%)?(?![0-9.,\w])"
 )
 _VERBOSE = {
     "User time (seconds)": ("user", "s", 1),
