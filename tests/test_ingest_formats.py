@@ -115,6 +115,15 @@ def test_perf_stat_csv_layouts(line):
     assert rows(f"{line}\n", "perf-stat-csv")[0][2] == 1234.0
 
 
+def test_intervals_of_a_second_capture_in_the_file_are_further_runs():
+    csv = (
+        "# started on Mon\n\n     1.000000001,12,,x,5,100.00,,\n     2.000000001,13,,x,5,100.00,,\n"
+    )
+    value = '{"interval" : %s, "counter-value" : "12", "event" : "x"}\n'
+    for text in (csv, "# started on Mon\n\n" + value % "1.000000001" + value % "2.000000001"):
+        assert list(read_text(text * 2).frame["run"]) == [0, 1, 2, 3]
+
+
 def test_a_further_metric_belongs_to_the_counter_above():
     text = "1234,,cycles,5,100.00,1.5,GHz\n,,,,,0.25,stalled cycles per insn\n"
     assert rows(text)[-1] == ("cycles # stalled cycles per insn", "1", 0.25)

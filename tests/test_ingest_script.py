@@ -70,3 +70,9 @@ def test_fold_takes_comments_many_events_and_crlf():
     for given in (text, text.replace("\n", "\r\n")):
         found = fold.fold(io.BytesIO(given.encode()), "x")
         assert found == {"cycles": {"a;[y.so];f": 11}, "faults": {"a;[y.so];f": 5}}
+
+
+def test_an_architecture_that_is_not_ours_is_noted():
+    samples = read_text("# arch : ppc64le\n# os release : 7.2\n" + SAMPLE)
+    assert samples.notes == ("architecture ppc64le, left open",)
+    assert set(samples.frame["kernel"]) == {"7.2"}

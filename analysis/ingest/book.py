@@ -53,6 +53,16 @@ class Book:
         if foreign and line.text.strip():
             self._foreign.add(line.number)
 
+    def settled(self, line: TextLine) -> bool:
+        """Account for a blank line, and refuse a last one without its end; False for any other."""
+        if not line.text.strip():
+            self.comment(line)
+        elif not line.ended:  # a number may have been cut
+            self.error(line, *unended(line))
+        else:
+            return False
+        return True
+
     def error(self, line: TextLine, found: str, expected: str, advice: str = "") -> None:
         """Account for a line that cannot be taken; raises IngestError unless explaining."""
         self._take(line, "error")

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from analysis.ingest.book import Book, shown
 from analysis.ingest.document import load, loads
-from analysis.ingest.perf_report import ARCHES
+from analysis.ingest.setting import perf_arch
 from analysis.ingest.source import TextLine
 from analysis.ingest.stacks import Stacks, frame
 
@@ -106,8 +106,8 @@ def _line(line: TextLine, sample: list[str], ended: bool, book: Book, stacks: St
 
 
 def _headers(headers: dict, book: Book) -> None:
-    if headers.get("arch") in ARCHES:
-        book.setting["arch"] = ARCHES[headers["arch"]]
+    if headers.get("arch"):
+        perf_arch(str(headers["arch"]), book)
     for key, name in (("os-release", "kernel"), ("cpu-desc", "machine"), ("cmdline", "workload")):
         value = headers.get(key)
         value = " ".join(value) if isinstance(value, list) else value

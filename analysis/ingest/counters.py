@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from analysis.ingest.book import Book, shown, unended
+from analysis.ingest.book import Book, shown
 from analysis.ingest.capture import IngestError
 from analysis.ingest.source import TextLine
 from analysis.samples import Samples
@@ -53,11 +53,9 @@ def parse(lines: Iterator[TextLine], book: Book) -> None:
     run, memcg = 0, False
     for line in lines:
         match = _ROW.fullmatch(line.text) or _MEMINFO.fullmatch(line.text)
-        if not line.text.strip():
-            book.comment(line)
-        elif not line.ended:
-            book.error(line, *unended(line))
-        elif match is None or int(match["value"]) >= 1 << 64:
+        if book.settled(line):
+            continue
+        if match is None or int(match["value"]) >= 1 << 64:
             book.error(line, shown(line.text), EXPECTED)
         else:
             book.measured(line)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from analysis.ingest.book import Book, shown, unended
+from analysis.ingest.book import Book, shown
 from analysis.ingest.source import TextLine
 from analysis.ingest.stacks import Stacks
 
@@ -31,10 +31,10 @@ def parse(lines: Iterator[TextLine], book: Book) -> None:
     stacks = Stacks(book.name)
     for line in lines:
         match = _ROW.fullmatch(line.text)
-        if not line.text.strip() or line.text.startswith("#"):
+        if line.text.startswith("#"):
             book.comment(line)
-        elif not line.ended:
-            book.error(line, *unended(line))
+        elif book.settled(line):
+            continue
         elif match is None:
             book.error(line, shown(line.text), EXPECTED)
         elif _TWO.search(match["stack"]):

@@ -17,7 +17,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from analysis.ingest.book import Book, shown, unended
+from analysis.ingest.book import Book, shown
 from analysis.ingest.source import NO_PAGE_FLAGS, TextLine
 
 ADVICE = (
@@ -65,11 +65,7 @@ def parse(lines: Iterator[TextLine], book: Book) -> None:
     """Read pages into the book: metric "folios" by order (count); IngestError for a damaged row."""
     state = _Listing(book)
     for line in lines:
-        if not line.text.strip():
-            book.comment(line)
-        elif not line.ended:
-            book.error(line, *unended(line))
-        else:
+        if not book.settled(line):
             state.take(line)
     state.close()
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from analysis.ingest.book import Book, shown, unended
+from analysis.ingest.book import Book, shown
 from analysis.ingest.capture import IngestError
 from analysis.ingest.kpageflags import PARTIAL
 from analysis.ingest.source import TextLine
@@ -60,11 +60,9 @@ def parse(lines: Iterator[TextLine], book: Book) -> None:
     vma: str | None = None
     for line in lines:
         text = line.text
-        if not text.strip():
-            book.comment(line)
-        elif not line.ended:
-            book.error(line, *unended(line))
-        elif match := _COUNT.fullmatch(text):
+        if book.settled(line):
+            continue
+        if match := _COUNT.fullmatch(text):
             book.measured(line)
             order = int(match["order"])
             book.row(line.number, "folios", "count", float(match["count"]), order=order)

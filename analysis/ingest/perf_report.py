@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from decimal import Decimal
 
 from analysis.ingest.book import Book, shown, unended
+from analysis.ingest.setting import perf_header
 from analysis.ingest.source import TextLine
 from analysis.ingest.symbols import normal
 
@@ -24,8 +25,6 @@ _DOTS = re.compile(r"# *\.+[ .]*")
 _SHARE = re.compile(r"[0-9]{1,3}\.[0-9]{2}%")
 _GRAPH = re.compile(r"\s{8,}[^\s0-9]|\s+[|\-]|\s*[0-9]+(?:\.[0-9]{2}%)? \S+(?:;\S+)*$")
 _SHARES = {"Children": "children", "Self": "self", "Overhead": "overhead"}
-_SETTING = {"arch": "arch", "os release": "kernel", "cpudesc": "machine"}
-ARCHES = {"aarch64": "arm64", "arm64": "arm64", "x86_64": "x86_64"}
 ROUNDING = Decimal("0.005")  # of each share
 
 
@@ -77,22 +76,14 @@ class _Report:
             self.widths = [len(dots) for dots in text[1:].split()]
         elif _COLUMNS.fullmatch(text) and not self.names:
             self._columns(text)
-        elif (told := re.fullmatch(r"# ([a-z ]+?) : (.+)", text)) and told[1] in _SETTING:
-            self._setting(_SETTING[told[1]], told[2].strip())
+        else:
+            perf_header(text, self.book)
 
     def _columns(self, text: str) -> None:
         found = re.fullmatch(r"# *[A-Za-z ]+?(?P<sep>[,;|:\t])\s*[A-Z].*", text)
         self.separator = found["sep"] if found else None
         words = text[1:].split(self.separator) if found else re.split(r"\s{2,}", text[1:].strip())
         self.names = [word.strip() for word in words]
-
-    def _setting(self, name: str, value: str) -> None:
-        if name != "arch":
-            self.book.setting[name] = value
-        elif value in ARCHES:
-            self.book.setting["arch"] = ARCHES[value]
-        else:
-            self.book.note(f"architecture {value}, left open")
 
     def row(self, line: TextLine) -> None:
         cells = self._cells(line.text)

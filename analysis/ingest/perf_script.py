@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from analysis.ingest.book import Book, shown, unended
-from analysis.ingest.perf_report import ARCHES
+from analysis.ingest.setting import perf_header
 from analysis.ingest.source import TextLine
 from analysis.ingest.stacks import CUT, Stacks, frame, plain
 
@@ -84,7 +84,7 @@ class _Script:
             self.book.comment(line)
         elif text.startswith("#"):
             self.book.header(line)
-            self._setting(text)
+            perf_header(text, self.book)
         elif not line.ended:
             self.book.error(line, *unended(line))
         elif text[0] == "\t" and (match := _frame_of(text)):
@@ -182,13 +182,6 @@ class _Script:
             if chain or ":" not in name or (head and not head["rest"]):
                 self.stacks.add(self.at, name, stack, period, 1, mark)
         self.head, self.chain, self.at = None, [], 0
-
-    def _setting(self, text: str) -> None:
-        told = re.fullmatch(r"# (arch|os release|cpudesc) : (.+?)\s*", text)
-        if told and told[1] == "arch":
-            self.book.setting |= {"arch": ARCHES[told[2]]} if told[2] in ARCHES else {}
-        elif told:
-            self.book.setting["kernel" if told[1] == "os release" else "machine"] = told[2]
 
     def close(self) -> None:
         if self.chain:

@@ -17,7 +17,15 @@ from typing import NamedTuple
 
 from analysis.ingest.book import STAT_ADVICE, Book, shown, unended
 from analysis.ingest.source import TextLine
-from analysis.ingest.stat_values import PLACE, PLAIN, UNMEASURED, derived, measured, place_text
+from analysis.ingest.stat_values import (
+    PLACE,
+    PLAIN,
+    UNMEASURED,
+    Runs,
+    derived,
+    measured,
+    place_text,
+)
 from analysis.ingest.stat_values import running_mark as _mark
 
 EXPECTED = "value, unit, event, runtime and percentage, as perf stat -x prints them"
@@ -69,8 +77,7 @@ def parse(lines: Iterator[TextLine], book: Book) -> None:
         if not line.text.strip():
             book.comment(line)
         elif _STARTED.fullmatch(line.text):
-            state.block += state.started
-            state.started, state.times = True, {}
+            state.runs.start()
             book.header(line)
         elif not line.ended:
             book.error(line, *unended(line))
@@ -79,20 +86,11 @@ def parse(lines: Iterator[TextLine], book: Book) -> None:
 
 
 class _State:
-    sep: str | None = None
-    block = 0
-    started = False
-    event = ""
-    place: str | None = None
-
     def __init__(self):
-        self.times: dict[str, int] = {}
-
-    # -I: the place of an interval in its run order; --append: the place of the run
-    def run(self, time: str | None) -> int:
-        if time is None or time == "summary":
-            return self.block
-        return self.times.setdefault(time, len(self.times))
+        self.runs = Runs()
+        self.sep: str | None = None
+        self.event = ""
+        self.place: str | None = None
 
 
 def _line(line: TextLine, book: Book, state: _State) -> None:
@@ -216,7 +214,7 @@ def _mended(words: list[str]) -> list[str]:
 def _row(line: TextLine, fields: _Fields, book: Book, state: _State) -> None:
     book.measured(line)
     part = place_text(time=fields.time, place=fields.place, cgroup=fields.cgroup)
-    run = state.run(fields.time)
+    run = state.runs.of(None if fields.time == "summary" else fields.time)
     state.event, state.place = fields.event, part
     spread = f"mean of repeats, +- {fields.variance}" if fields.variance else None
     if fields.value in UNMEASURED:
@@ -256,10 +254,9 @@ def _extra(line: TextLine, book: Book, state: _State) -> None:
         book.error(line, shown(line.text), "a counter's row above a further metric")
         return
     book.measured(line)
-    run = max(len(state.times) - 1, state.block) if state.times else state.block
     try:
         row = derived(state.event, unit, Decimal(word))
     except ValueError as cause:
         book.fail(line.number, str(cause), EXPECTED)
         return
-    book.row(line.number, *row, run=run, part=state.place)
+    book.row(line.number, *row, run=state.runs.last(), part=state.place)

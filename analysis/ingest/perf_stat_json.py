@@ -14,7 +14,14 @@ from decimal import Decimal, InvalidOperation
 from analysis.ingest.book import STAT_ADVICE, Book, shown, unended
 from analysis.ingest.document import loads
 from analysis.ingest.source import TextLine
-from analysis.ingest.stat_values import UNMEASURED, derived, measured, place_text, running_mark
+from analysis.ingest.stat_values import (
+    UNMEASURED,
+    Runs,
+    derived,
+    measured,
+    place_text,
+    running_mark,
+)
 
 EXPECTED = "one JSON object a line, as perf stat -j prints them"
 ADVICE = "Capture it with: LC_ALL=C perf stat -j -o FILE COMMAND."
@@ -32,18 +39,16 @@ def recognised(text: str) -> bool:
 
 def parse(lines: Iterator[TextLine], book: Book) -> None:
     """Read a -j capture into the book; IngestError for a line that is no whole object."""
-    state = {"times": {}, "block": 0, "started": False}
+    runs, event = Runs(), "metric"
     for line in lines:
         text = line.text.strip()
         if not text:
             book.comment(line)
         elif text.startswith("# started on "):
-            state["block"] += state["started"]
-            state["started"] = True
-            state["times"] = {}
+            runs.start()
             book.header(line)
         elif text.startswith("{"):
-            _object(line, book, state)
+            event = _object(line, book, runs, event)
         elif '" : ' in text or text.startswith('"'):
             book.error(line, shown(text), EXPECTED, ADVICE)
         elif not line.ended and set(text) & set("{}"):
@@ -52,21 +57,24 @@ def parse(lines: Iterator[TextLine], book: Book) -> None:
             book.comment(line, foreign=True)
 
 
-def _object(line: TextLine, book: Book, state: dict) -> None:
+# Takes an object told the event of the one above it; returns its own, for metrics that follow.
+def _object(line: TextLine, book: Book, runs: Runs, event: str) -> str:
     try:
         fields = loads(line.text)
         values = _values(fields)
     except (ValueError, KeyError, TypeError, InvalidOperation, RecursionError):
         comma = "numbers with a decimal comma" if _TORN.search(line.text) else shown(line.text)
         book.error(line, comma, EXPECTED, ADVICE if comma != shown(line.text) else STAT_ADVICE)
-        return
+        return event
     runtime = fields.get("event-runtime")
     if isinstance(runtime, Decimal) and "." in str(runtime) and "pcnt-running" not in fields:
         found = f"runtime and percentage run together in {runtime}: lost"
         book.error(line, found, "two numbers", "Use a perf from Linux 6.1 or later.")
-        return
+        return event
     book.measured(line)
-    _rows(line, fields, values, book, state)
+    event = str(fields.get("event", event))
+    _rows(line, fields | {"event": event}, values, book, runs)
+    return event
 
 
 # What must be a number is one, or the line is refused: strings of numbers, NaN, null.
@@ -91,11 +99,9 @@ def _values(fields: dict) -> dict[str, Decimal | str | None]:
     return values
 
 
-def _rows(line: TextLine, fields: dict, values: dict, book: Book, state: dict) -> None:
+def _rows(line: TextLine, fields: dict, values: dict, book: Book, runs: Runs) -> None:
     time = values["interval"]
-    run = state["block"]
-    if isinstance(time, Decimal):
-        run = state["times"].setdefault(time, len(state["times"]))
+    run = runs.of(str(time) if isinstance(time, Decimal) else None)
     place = " ".join(f"{key}={fields[key]}" for key in _PLACES if key in fields)
     counters = fields.get("counters", fields.get("aggregate-number"))
     if place and counters is not None:
@@ -103,7 +109,7 @@ def _rows(line: TextLine, fields: dict, values: dict, book: Book, state: dict) -
     part = place_text(
         time=None if time is None else str(time), place=place, cgroup=_text(fields, "cgroup")
     )
-    event = state["event"] = str(fields.get("event", state.get("event", "metric")))
+    event = fields["event"]
     running = values["pcnt-running"] if isinstance(values["pcnt-running"], Decimal) else None
     value = values["counter-value"]
     if isinstance(value, Decimal):

@@ -1,16 +1,20 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The setting of a measurement as the text above it tells it: workload, machine, architecture."""
+"""The setting of a measurement as the text above it, or perf's header, tells it."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 
+from analysis.ingest.book import Book
+
 _NEAR = 3  # paragraphs above a block that can speak of it
 _ARCHES = {
     "arm64": r"arm64|aarch64|neoverse|graviton\d*|kunpeng|altra",
     "x86_64": r"x86(?:[-_]64)?|amd64|intel|amd|xeon|epyc|ryzen",
 }
+_PERF_ARCHES = {"aarch64": "arm64", "arm64": "arm64", "x86_64": "x86_64"}
+_PERF_HEADER = re.compile(r"# (arch|os release|cpudesc) : (.+?)\s*")
 # Not in a path, an address or after a hyphen ("arch/x86", "me@intel.com", "non-arm64").
 _WORD = r"(?<![\w/.@-])(?i:{})(?![\w/@])"
 # Words with a digit, a hyphen or a capital belong to a machine's name: "Arm64 32-core server".
@@ -68,3 +72,20 @@ def _machine(sentences: list[str], arch: str) -> str | None:
     )
     phrases = {match.group() for one in sentences for match in phrase.finditer(one)}
     return phrases.pop() if len(phrases) == 1 else None
+
+
+def perf_header(text: str, book: Book) -> None:
+    """Keep what a line of perf's header, "# os release : 7.2", says of the setting, if it does."""
+    told = _PERF_HEADER.fullmatch(text)
+    if told and told[1] == "arch":
+        perf_arch(told[2], book)
+    elif told:
+        book.setting["kernel" if told[1] == "os release" else "machine"] = told[2]
+
+
+def perf_arch(name: str, book: Book) -> None:
+    """Keep the architecture; note one that Samples do not have."""
+    if name in _PERF_ARCHES:
+        book.setting["arch"] = _PERF_ARCHES[name]
+    else:
+        book.note(f"architecture {name}, left open")

@@ -40,6 +40,30 @@ PLACE = re.compile(r"CPU[0-9]+|N[0-9]+|S[0-9]+(?:-D[0-9]+)?(?:-CLS?[0-9]+|-L[0-9
                    r"(?:-C[0-9]+)?|D[0-9]+(?:-C[0-9]+)?")  # fmt: skip
 
 
+class Runs:
+    """The run of each row: its block in the file (-o --append), or with -I its interval's place."""
+
+    def __init__(self):
+        self._first = 0  # of the block
+        self._started = False
+        self._times: dict[str, int] = {}
+
+    def start(self) -> None:
+        """Take note of a line "# started on"."""
+        self._first += max(len(self._times), 1) if self._started else 0
+        self._started = True
+        self._times = {}
+
+    def of(self, time: str | None) -> int:
+        """Return the run of a row, told its interval's time as printed, None without -I."""
+        place = 0 if time is None else self._times.setdefault(time, len(self._times))
+        return self._first + place
+
+    def last(self) -> int:
+        """Return the run of the interval above, or of the block."""
+        return self._first + max(len(self._times) - 1, 0)
+
+
 class AmbiguousError(ValueError):
     """A number that can be read in two ways; the text says which."""
 
