@@ -273,3 +273,20 @@ def test_numbers_that_are_too_long_are_refused_or_read(text, nr_digits):
     if text.startswith("a 1"):
         with pytest.raises(IngestError):
             fold.fold(io.BytesIO(text.format("9" * nr_digits).encode() + b"\n"), "x")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{},,page-faults,5,100.00,,\n",
+        '{{"counter-value" : "{}", "unit" : "", "event" : "x"}}\n',
+        "a;b {}\n",
+        "@x: {}\n",
+        "{} order=3\n",
+    ],
+)
+def test_a_count_that_a_float_has_not_is_marked(text):
+    for number, mark in ((1 << 53, None), ((1 << 53) + 1, "rounded from 9007199254740993")):
+        stream = io.BytesIO(text.format(number).encode())
+        frame = ingest.read(stream).frame
+        assert list(frame["mark"].astype(object).where(frame["mark"].notna(), None)) == [mark]

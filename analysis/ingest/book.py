@@ -10,12 +10,14 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable
+from decimal import Decimal
 
 from analysis.ingest.capture import IngestError
 from analysis.ingest.source import TextLine
 from analysis.samples import Samples
 
 STAT_ADVICE = "Capture it with: LC_ALL=C perf stat -x\\; -o FILE COMMAND."
+EXACT = 1 << 53  # up to here a float has every whole number
 ROW_LIMIT = 300_000  # rows; they take about 250 MiB
 _FIELDS = ("metric", "unit", "value", "run", "line", "part", "symbol", "mark", "order", "kernel")
 
@@ -80,7 +82,7 @@ class Book:
         number: int,
         metric: str,
         unit: str,
-        value: float,
+        value: float | Decimal,
         *,
         run: int = 0,
         part: str | None = None,
@@ -89,20 +91,26 @@ class Book:
         order: int | None = None,
         kernel: str | None = None,
     ) -> None:
-        """Keep one observation, told by line `number`; IngestError beyond ROW_LIMIT rows."""
+        """Keep one observation, told by line `number`; IngestError beyond ROW_LIMIT rows.
+
+        value: a whole number that a float has not, beyond 2**53, is marked as rounded.
+        """
         if not metric.strip():
             self.fail(number, "a value without a name", "the name of what was measured")
             return
-        if not math.isfinite(value):
+        kept = _float(value)
+        if not math.isfinite(kept):
             self.fail(number, f"{metric}: more digits than a number has", "a number")
             return
+        if kept >= EXACT and kept != value:
+            mark = "; ".join([*([mark] if mark else []), f"rounded from {value}"])
         part, symbol, mark = (
             text if text and text.strip() else None for text in (part, symbol, mark)
         )
         if len(self.rows) >= ROW_LIMIT:
             found = f"more than {ROW_LIMIT} values"
             raise IngestError(f"{self.name}:{number}", found, "fewer", "Split the capture.")
-        self.rows.append((metric, unit, value, run, number, part, symbol, mark, order, kernel))
+        self.rows.append((metric, unit, kept, run, number, part, symbol, mark, order, kernel))
 
     def unmeasured(self, number: int, what: str, why: str) -> None:
         """Note a value that the producer says it does not have; there is no row for it."""
@@ -139,6 +147,13 @@ class Book:
         self.kinds[kind] += 1
         if self._heard is not None:
             self._heard(line.number, kind, line.text)
+
+
+def _float(value: float | Decimal) -> float:
+    try:
+        return float(value)
+    except OverflowError:  # of an int
+        return math.inf
 
 
 class Places:

@@ -146,7 +146,7 @@ def _row(
     labels = [f"key={key.removesuffix(']')}"] if key else []
     labels += [f"bucket={bucket}"] if bucket else []
     metric = f"{name} {what}".strip()
-    book.row(line.number, metric, "count", float(Decimal(word)), part="; ".join(labels) or None)
+    book.row(line.number, metric, "count", Decimal(word), part="; ".join(labels) or None)
 
 
 def _object(line: TextLine, book: Book) -> None:

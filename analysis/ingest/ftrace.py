@@ -142,9 +142,9 @@ class _Trace:
         name, symbol = match["name"], normal(match["name"])
         part = f"raw={name}" if name != symbol else None
         label = {"symbol": symbol, "part": part, "run": self.cpu}
-        self.book.row(line.number, "hits", "count", float(match["hits"]), **label)
+        self.book.row(line.number, "hits", "count", int(match["hits"]), **label)
         if match["us"]:
-            time_ns = float(Decimal(match["us"]) * 1000)
+            time_ns = Decimal(match["us"]) * 1000
             self.book.row(line.number, "time in function", "ns", time_ns, **label)
         return True
 
@@ -192,7 +192,7 @@ class _Trace:
             part = f"comm={comm}" if comm else None
             symbol = normal(name[:-2]) if name.endswith("()") else None
             label = {"part": part, "order": order, "symbol": symbol, "mark": mark}
-            self.book.row(number, name, "count", float(count), **label)
+            self.book.row(number, name, "count", count, **label)
         self.calls.write(self.book)
 
 

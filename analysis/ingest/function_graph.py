@@ -91,8 +91,8 @@ class Calls:
         """Write two rows a function, and a note of the calls that are not in them."""
         for name, (count, time_ns, number) in self.durations.items():
             label = {"symbol": normal(name), "part": f"raw={name}"}
-            book.row(number, "hits", "count", float(count), **label)
-            book.row(number, "duration", "ns", float(time_ns), **label)
+            book.row(number, "hits", "count", count, **label)
+            book.row(number, "duration", "ns", time_ns, **label)
         self.unpaired += sum(map(len, self.open.values()))
         if self.unpaired:
             book.note(f"{self.unpaired} calls whose start or duration is not in the trace")

@@ -197,9 +197,9 @@ class _Folios:
         self.end(seen=False)
         for (kind, order), (count, number) in sorted(self.counts.items()):
             part = f"kind={kind}"
-            book.row(number, "folios", "count", float(count), order=order, part=part)
+            book.row(number, "folios", "count", count, order=order, part=part)
         for kind, (pages, number) in sorted(self.partial.items()):
-            book.row(number, PARTIAL, "pages", float(pages), part=f"kind={kind}")
+            book.row(number, PARTIAL, "pages", pages, part=f"kind={kind}")
         if self.others:
             book.note(f"{self.others} pages of no user memory (free, slab and so on), not counted")
 

@@ -65,7 +65,7 @@ def parse(lines: Iterator[TextLine], book: Book) -> None:
         if match := _COUNT.fullmatch(text):
             book.measured(line)
             order = int(match["order"])
-            book.row(line.number, "folios", "count", float(match["count"]), order=order)
+            book.row(line.number, "folios", "count", int(match["count"]), order=order)
         elif match := _VMA.fullmatch(text):
             book.header(line)
             vma = match["range"]
@@ -96,7 +96,7 @@ def _mapped(line: TextLine, vma: str | None, book: Book) -> None:
     book.measured(line)
     told = {key: word for key, word in match.groupdict().items() if key in ("kind", "level", "fit")}
     labels = [f"vma={vma}"] * bool(vma) + [f"{key}={word}" for key, word in told.items()]
-    value = float(int(match["kb"]) * 1024)
+    value = int(match["kb"]) * 1024
     book.row(line.number, metric, "bytes", value, order=order, part="; ".join(labels) or None)
 
 

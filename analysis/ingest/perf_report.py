@@ -71,7 +71,7 @@ class _Report:
             self.book.note(f"{self.event}: {samples[1]} samples, as perf rounds them")
         elif counted := _COUNT.fullmatch(text):
             unit = "ns" if "clock" in self.event else "count"
-            self.book.row(line.number, f"{self.event} (approx.)", unit, float(counted[1]))
+            self.book.row(line.number, f"{self.event} (approx.)", unit, Decimal(counted[1]))
         elif _DOTS.fullmatch(text):
             self.widths = [len(dots) for dots in text[1:].split()]
         elif _COLUMNS.fullmatch(text) and not self.names:
@@ -154,7 +154,7 @@ class _Report:
                     number,
                     f"{self.event} {_SHARES.get(name, 'samples')}",
                     "percent" if name in _SHARES else "count",
-                    float(share),
+                    share,
                     part=part or None,
                     symbol=normal(symbol) if symbol else None,
                     mark=cut if name in _SHARES else None,

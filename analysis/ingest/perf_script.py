@@ -189,7 +189,7 @@ class _Script:
         self.sample(CUT if self.chain else None)
         for (event, comm, order), (count, number) in self.points.items():
             part = f"comm={comm}" if comm else None
-            self.book.row(number, event, "count", float(count), part=part, order=order)
+            self.book.row(number, event, "count", count, part=part, order=order)
         self.stacks.write(self.book)
         for kind, count in self.lost.items():
             self.book.note(f"{count} PERF_RECORD_{kind} records, no samples")

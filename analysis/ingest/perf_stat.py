@@ -209,7 +209,7 @@ class _Block:
         if kind == "elapsed":
             self._elapsed_row(line, match, decimal)
         elif kind == "table":
-            value = float(grouped(match["value"], decimal))
+            value = grouped(match["value"], decimal)
             name = "time elapsed, of one run"
             self.book.row(line.number, name, "s", value, run=self.nr_table)
             self.nr_table += 1
@@ -223,7 +223,7 @@ class _Block:
     def _elapsed_row(self, line: TextLine, match: re.Match, decimal: str | None) -> None:
         name = match["name"] if match["name"] != "time elapsed" else "real"
         mark = self._mean(f"{grouped(match['error'], decimal)} s" if match["error"] else None)
-        value = float(grouped(match["value"], decimal))
+        value = grouped(match["value"], decimal)
         self.book.row(line.number, name, "s", value, run=self.run, mark=mark)
 
     def _counter_rows(self, line: TextLine, match: re.Match, decimal: str | None) -> str:

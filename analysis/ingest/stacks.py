@@ -50,9 +50,9 @@ class Stacks:
             label = {"part": stack or None, "symbol": symbol, "mark": mark}
             if period:
                 unit = "ns" if event.partition(":")[0] in _CLOCKS else "count"
-                book.row(number, event, unit, float(period), **label)
+                book.row(number, event, unit, period, **label)
             if samples:
-                book.row(number, f"{event} samples", "count", float(samples), **label)
+                book.row(number, f"{event} samples", "count", samples, **label)
 
 
 def plain(symbol: str) -> bool:

@@ -68,28 +68,28 @@ class AmbiguousError(ValueError):
     """A number that can be read in two ways; the text says which."""
 
 
-def measured(event: str, unit: str, value: Decimal) -> tuple[str, str, float]:
+def measured(event: str, unit: str, value: Decimal) -> tuple[str, str, Decimal]:
     """Return metric, unit and value of a counter; a unit perf knows and we do not stays a name."""
     if not unit and _INSTRUCTIONS.fullmatch(event):
-        return event, "instructions", float(value)
+        return event, "instructions", value
     if unit in _UNITS:
         ours, factor = _UNITS[unit]
-        return event, ours, float(value * factor)
-    return f"{event} ({unit})", "1", float(value)
+        return event, ours, value * factor
+    return f"{event} ({unit})", "1", value
 
 
-def derived(event: str, unit: str, value: Decimal) -> tuple[str, str, float]:
+def derived(event: str, unit: str, value: Decimal) -> tuple[str, str, Decimal]:
     """Return metric, unit and value of what perf computes from a counter ("CPUs utilized").
 
     Raises ValueError for a rate whose unit is damaged, for its factor would be lost.
     """
     rate = re.fullmatch(r"([KMG]?)/sec", unit)
     if rate:
-        return f"{event} # /sec", "per_s", float(value * _PER_S[rate[1]])
+        return f"{event} # /sec", "per_s", value * _PER_S[rate[1]]
     if "/sec" in unit:
         raise ValueError(f"{unit!r} is no unit of perf's")
     percent = unit.startswith(("%", "of all")) or "%" in unit
-    return f"{event} # {unit}", "percent" if percent else "1", float(value)
+    return f"{event} # {unit}", "percent" if percent else "1", value
 
 
 def grouped(word: str, decimal: str | None) -> Decimal:

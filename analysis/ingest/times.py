@@ -152,7 +152,7 @@ class _Runs:
     def _row(self, line: TextLine, metric: str, unit: str, value: Decimal, **more) -> None:
         self.last = line.number
         mark = more.pop("mark", self.status)
-        self.book.row(line.number, metric, unit, float(value), run=self.run, mark=mark, **more)
+        self.book.row(line.number, metric, unit, value, run=self.run, mark=mark, **more)
 
     def _end(self) -> None:
         self.run += 1
