@@ -169,6 +169,19 @@ def test_a_command_that_a_signal_ended_has_no_exit_status():
     assert list(read_text(text).frame["mark"].fillna("")) == marks
 
 
+def test_hyperfine_csv_has_the_means_of_its_json():
+    told = read(CAPTURES / "hyperfine.csv").frame
+    runs = read(CAPTURES / "hyperfine.json").frame
+    means = runs[runs["metric"] == "real"].groupby("part")["value"].mean()
+    real = told[told["metric"] == "real"].set_index("part")["value"]
+    assert dict(real) == pytest.approx(dict(means[real.index]))
+    text = (CAPTURES / "hyperfine.csv").read_text()
+    head, row, *_ = text.splitlines(keepends=True)
+    for damaged in (row.replace(",", ",,", 1), row.replace(",", ',"', 1), "x,1.0\n"):
+        with pytest.raises(IngestError, match=r":2: found .*--export-json"):
+            read_text(head + damaged)
+
+
 def test_pyperf_values_in_run_order():
     document = {
         "benchmarks": [
