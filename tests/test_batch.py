@@ -11,7 +11,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
-from analysis import batch, params
+from analysis import batch, params, runner
 from analysis.batch import BatchError
 from analysis.files import write_whole
 from analysis.params import PARAMETERS, ParamsError
@@ -99,14 +99,14 @@ def test_a_failing_notebook_is_told_in_one_block_and_the_status(failed_build):
 
 def test_a_kernel_that_dies_is_told(failed_build):
     done, _ = failed_build
-    assert "05_predict_x86: DeadKernelError: Kernel died" in done.stderr
+    assert "05_predict_x86: cell 2 failed:\n\n    import os\n    os._exit(3)" in done.stderr
+    assert "\n\nDeadKernelError: Kernel died" in done.stderr
     assert f"2 of {len(PARAMETERS)} notebooks failed: no page" in done.stderr
 
 
 def test_the_other_notebooks_run_and_no_page_is_written(failed_build):
     _, out = failed_build
-    ran = {f"notebooks/{name}.ipynb" for name in PARAMETERS if name != "05_predict_x86"}
-    assert left_in(out) == ran | {"mine"}
+    assert left_in(out) == {f"notebooks/{name}.ipynb" for name in PARAMETERS} | {"mine"}
 
 
 def test_the_executed_copy_of_a_failure_shows_where(failed_build):
@@ -170,7 +170,7 @@ def wait_for(found, count):
 
 @pytest.mark.parametrize("given", [{"ordr": "4"}, {"order": "four"}, {"order": "12"}])
 def test_a_wrong_parameter_is_refused_before_a_kernel_starts(tmp_path, monkeypatch, given):
-    monkeypatch.setattr(batch, "_run", lambda *_: pytest.fail("a kernel was started"))
+    monkeypatch.setattr(runner, "run", lambda *_: pytest.fail("a kernel was started"))
     with pytest.raises(ParamsError) as refusal:
         batch.run_notebook("02_simulate_reclaim", given, tmp_path)
     assert params.allowed("02_simulate_reclaim") in str(refusal.value)
