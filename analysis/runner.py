@@ -94,7 +94,8 @@ def run(jobs: Iterable[Job], at_once: int) -> Iterator[tuple[Job, Ran]]:
     context.set_forkserver_preload(["analysis.preload"])
     waiting, nr = iter(jobs), 0
     running: dict[Connection, tuple[Job, BaseProcess]] = {}
-    with tempfile.TemporaryDirectory(prefix="reclaim-") as scratch, _termination_unwinds():
+    scratches = tempfile.TemporaryDirectory(prefix="reclaim-", ignore_cleanup_errors=True)
+    with scratches as scratch, _termination_unwinds():
         try:
             while True:
                 while len(running) < at_once and (job := next(waiting, None)):
@@ -168,7 +169,8 @@ def _drive(job: Job, scratch: Path, connection: Connection) -> None:
     _isolate(scratch)
     _divert(scratch / "stderr")
     kernel = WaitingKernel()  # before this process has threads
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    signal.signal(signal.SIGTERM, lambda *_: _end_both(kernel))
+    threading.Thread(target=_end_with_parent, args=(kernel,), daemon=True).start()
     _silence()
     connection.send(_execute(job, scratch, kernel))
     connection.close()
@@ -176,8 +178,15 @@ def _drive(job: Job, scratch: Path, connection: Connection) -> None:
 
 
 # A parent that was killed could not end this process, and then nobody would.
-def _end_with_parent() -> None:
+def _end_with_parent(kernel) -> None:
     wait([multiprocessing.parent_process().sentinel])
+    _end_both(kernel)
+
+
+# The kernel first, so that nothing writes to the scratch folder any more.
+def _end_both(kernel) -> None:
+    kernel.kill()
+    kernel.wait(GRACE_S / 2)
     os._exit(1)
 
 
