@@ -49,6 +49,7 @@ def _input_errors() -> tuple[type[Exception], ...]:
         "analysis.compare": "CompareError",
         "analysis.conformance": "ConformanceError",
         "analysis.fit": "FitError",
+        "analysis.grid": "GridError",
         "analysis.ingest": "IngestError",
         "analysis.machines": "MachineError",
         "analysis.measurements": "MeasurementError",
@@ -58,6 +59,8 @@ def _input_errors() -> tuple[type[Exception], ...]:
         "analysis.results": "ResultsError",
         "analysis.samples": "SamplesError",
         "analysis.score": "ScoreError",
+        "analysis.stores": "StoreError",
+        "analysis.swept": "SweptError",
     }
     loaded = {name: sys.modules[name] for name in names if name in sys.modules}
     return (sim.WorldError, UnitError, *(getattr(loaded[name], names[name]) for name in loaded))
@@ -240,6 +243,18 @@ def _build(arguments) -> int:
     return batch.build(arguments.out)
 
 
+def _sweep(arguments) -> int:
+    from analysis import grid, stores, sweep
+
+    notebook = grid.find(arguments.notebook)
+    points = sweep.plan(notebook, arguments.parameters)
+    run = sweep.local(arguments.jobs or os.cpu_count() or 1)
+    store = stores.at(arguments.out)
+    with store.alone():
+        found = sweep.sweep(notebook, points, store, run, retry_failed=arguments.retry_failed)
+        return sweep.report(store, notebook.stem, points, found, arguments.number)
+
+
 def _print_json(value: object) -> None:
     print(json.dumps(value, indent=2, allow_nan=False))
 
@@ -277,6 +292,7 @@ def _parser() -> argparse.ArgumentParser:
         ("message", _message, options.message, "print a block for a commit message"),
         ("safety", _safety, options.safety, "reclaim random worlds with and without each batch"),
         ("build", _build, options.build, "run all notebooks and write index.html"),
+        ("sweep", _sweep, options.sweep, "run a notebook over a grid of parameters"),
     ):
         command = commands.add_parser(name, help=what, description=what[0].upper() + what[1:] + ".")
         add_arguments(command)

@@ -229,3 +229,17 @@ def safety(command: argparse.ArgumentParser) -> None:
 def build(command: argparse.ArgumentParser) -> None:
     """Add where results are written."""
     command.add_argument("--out", default="build", metavar="DIR", help="default: build")
+
+
+def sweep(command: argparse.ArgumentParser) -> None:
+    """Add the grid, where it runs and where its results go."""
+    add = command.add_argument
+    add("notebook", metavar="NOTEBOOK", help="a path, or a name of the workbook's own")
+    add(
+        "-p", dest="parameters", action="append", default=[], metavar="NAME=VALUES",
+        help="order=0:9 or arch=arm64,x86_64; the grid is every combination",
+    )  # fmt: skip
+    add("--out", required=True, metavar="DIR", help="a folder, or what papermill knows: s3://...")
+    add("--jobs", type=_at_least(1), metavar="N", help="at a time (default: one a core)")
+    add("--retry-failed", action="store_true", help="run points again that have failed before")
+    add("--number", default="", metavar="NAME", help="drawn; default: the one that varies most")

@@ -1,0 +1,263 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What a sweep found: one tidy table over its points, and one figure."""
+
+from collections.abc import Mapping, Sequence
+from io import BytesIO
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib import style
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analysis import grid, stores
+from analysis.sheet import (
+    COLOURS,
+    MARKERS,
+    STYLE,
+    WIDTH,
+    frame,
+    legend_above,
+    name_axis,
+    one_id,
+    order_axis,
+    require,
+    styled,
+)
+
+# What a notebook was asked for, which the parameters say already: never the number that is drawn.
+INPUTS = "inputs."
+# Beyond so many series a legend says less than the table; beyond so many rows an axis does.
+MOST_SERIES, MOST_ROWS = 12, 60
+# A number that varies by more is drawn on a logarithmic axis.
+LINEAR_RATIO = 20
+ERROR = "error"
+
+
+NO_PARQUET = "no Parquet table: install pyarrow (pip install reclaim-workbook[parquet])"
+
+
+class SweptError(ValueError):
+    """A figure that cannot be drawn: no such number."""
+
+
+def write(
+    store: stores.Store, name: str, records: Sequence[Mapping], number: str = ""
+) -> list[str]:
+    """Write NAME.csv, NAME.parquet and NAME.svg; return a line for each, or why it is not there.
+
+    Args:
+        records: what `sweep.sweep` returns, in the order of the points.
+        number: what the figure shows; empty: the number that varies most.
+
+    Raises:
+        StoreError: a file cannot be written.
+        SweptError: no point has the number that is asked for; the table is written.
+    """
+    rows = table(records)
+    said = [store.write(f"{name}.csv", csv(rows))]
+    content = parquet(rows)
+    said.append(store.write(f"{name}.parquet", content) if content else NO_PARQUET)
+    try:
+        figure = summary(rows, telling_number(rows, number))
+    except SweptError as error:
+        if number:
+            raise
+        return [*said, f"no figure: {error}"]
+    return [*said, store.write(f"{name}.svg", svg(figure))]
+
+
+def table(records: Sequence[Mapping]) -> pd.DataFrame:
+    """Return a row for each number of each point, and one for each point without numbers.
+
+    Args:
+        records: what `sweep.sweep` returns, in the order of the points.
+
+    Returns:
+        Columns `id`, the parameters, `status`, `name`, `value` (int or float; missing where the
+        notebook saved text or nothing) and `text`. A failed point has one row, named `error`.
+    """
+    rows = []
+    for record in records:
+        head = {"id": record["id"], **record["parameters"], "status": record["status"]}
+        if record["failure"]:
+            numbers = {ERROR: record["failure"]["error"]}
+        else:
+            numbers = record["numbers"] or {"": None}
+        rows += [head | {"name": name} | _cell(value) for name, value in numbers.items()]
+    values = pd.Series([row.pop("value") for row in rows], dtype=object)
+    found = pd.DataFrame(rows)
+    found.insert(len(found.columns) - 1, "value", values)  # whole numbers stay whole
+    return found
+
+
+def _cell(value: object) -> dict[str, object]:
+    if isinstance(value, int | float):
+        return {"value": int(value) if isinstance(value, bool) else value, "text": ""}
+    return {"value": None, "text": "" if value is None else str(value)}
+
+
+def csv(rows: pd.DataFrame) -> bytes:
+    """Return the table as CSV: whole numbers whole, others with all their digits."""
+    return rows.to_csv(index=False, lineterminator="\n").encode()
+
+
+def parquet(rows: pd.DataFrame) -> bytes | None:
+    """Return the table as Parquet, its values as float64; None if pyarrow is not installed."""
+    content = BytesIO()
+    mixed = {name: str for name in _parameters(rows) if rows[name].dtype == object}
+    try:
+        typed = rows.astype(mixed | {"value": float})
+        typed.to_parquet(content, index=False, engine="pyarrow")
+    except ImportError:
+        return None
+    return content.getvalue()
+
+
+def svg(figure: Figure) -> bytes:
+    """Return a figure as SVG: the same bytes for the same figure."""
+    content = BytesIO()
+    with style.context(STYLE):
+        figure.savefig(content, format="svg", metadata={"Date": None})
+    return content.getvalue()
+
+
+def telling_number(rows: pd.DataFrame, asked: str = "") -> str:
+    """Return the name of the number that is drawn: the one asked for, or which varies most.
+
+    Raises:
+        SweptError: no such number, or none at all.
+    """
+    numbers = _numbers(rows)
+    if asked and asked in set(numbers["name"]):
+        return asked
+    known = [name for name in numbers["name"].unique() if not name.startswith(INPUTS)]
+    if asked or not known:
+        found = ", ".join(known) or "none"
+        what = f"no number {asked!r}" if asked else "no number to draw"
+        raise SweptError(f"{what}; the notebook saved {found}")
+    return max(known, key=lambda name: _variation(numbers[numbers["name"] == name]["value"]))
+
+
+# Ratio of largest to smallest, for numbers above 0; a number that is not in each point, or that
+# is not above 0, tells less. max() takes the first of equals.
+def _variation(values: pd.Series) -> tuple[int, float]:
+    positive = values[values > 0]
+    if positive.empty:
+        return 0, 0.0
+    return len(positive), float(positive.max() / positive.min())
+
+
+def _numbers(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows[rows["value"].notna()].astype({"value": float})
+
+
+@styled
+def summary(rows: pd.DataFrame, number: str) -> Figure:
+    """Draw one number of each point, against the whole-number parameter with the most values.
+
+    Colour is the architecture, the marker the kernel, open as what a model says. Without such a
+    parameter each point has a row.
+
+    Args:
+        rows: what `table` returns.
+        number: one of its names.
+
+    Raises:
+        ValueError: no point has that number.
+    """
+    drawn = _numbers(rows)
+    drawn = drawn[drawn["name"] == number].reset_index(drop=True)
+    require(len(drawn), f"point with {number}")
+    names = [name for name in _parameters(rows) if drawn[name].astype(str).nunique() > 1]
+    across = _across(drawn, names)
+    figure = Figure(figsize=(WIDTH, 5.2 if across else 2 + 0.26 * min(len(drawn), MOST_ROWS)))
+    body = figure.subfigures()
+    axes = body.subplots()
+    if across:
+        _by_number(axes, drawn, across, [name for name in names if name != across], number)
+        if 1 < len(axes.get_legend_handles_labels()[0]) <= MOST_SERIES:
+            legend_above(body, axes, ncols=3)
+    else:
+        _by_row(axes, drawn, names, number)
+    points = rows.drop_duplicates("id")
+    failed = int((points["status"] != "done").sum())
+    n = f"n = {len(drawn)} of {len(points)} points, {failed} failed"
+    frame(figure, _finding(drawn, names, number), n, one_id(rows["id"]), _notes(drawn, across))
+    return figure
+
+
+def _parameters(rows: pd.DataFrame) -> list[str]:
+    columns = list(rows.columns)
+    return columns[1 : columns.index("status")]
+
+
+def _across(drawn: pd.DataFrame, names: Sequence[str]) -> str | None:
+    whole = [name for name in names if pd.api.types.is_integer_dtype(drawn[name])]
+    return max(whole, key=lambda name: drawn[name].nunique(), default=None)
+
+
+def _by_number(
+    axes: Axes, drawn: pd.DataFrame, across: str, others: Sequence[str], number: str
+) -> None:
+    groups = drawn.groupby(list(others), sort=False) if others else [((), drawn)]
+    groups = list(groups)
+    step = 0.6 / len(groups) if across == "order" else 0.0
+    for at, (_, own) in enumerate(groups):
+        place = own[across] + step * (at - (len(groups) - 1) / 2)
+        label = grid.label(own.iloc[0], others) or number
+        axes.plot(place, own["value"], label=label, mfc="white", **_look(own.iloc[0], at))
+    if across == "order":
+        order_axis(axes, drawn["order"])
+    else:
+        axes.set_xlabel(across)
+    axes.set_ylabel(number)
+    _scale(axes.set_yscale, axes.set_ylim, drawn["value"])
+
+
+def _look(point: pd.Series, at: int) -> dict[str, object]:
+    spare = sns.color_palette("colorblind", 10)
+    colour = COLOURS.get(point.get("arch"), spare[2 + at % 8])
+    markers = [*MARKERS.values(), *"vP<>X*"]
+    marker = MARKERS.get(point.get("kernel"), markers[at % len(markers)])
+    return {"color": colour, "marker": marker, "linestyle": "-", "linewidth": 0.8}
+
+
+def _by_row(axes: Axes, drawn: pd.DataFrame, names: Sequence[str], number: str) -> None:
+    shown = drawn.head(MOST_ROWS)
+    for row, (_, point) in enumerate(shown.iterrows()):
+        axes.plot(point["value"], row, mfc="white", **_look(point, 0))
+    labels = [grid.label(point, names) or point["id"] for _, point in shown.iterrows()]
+    name_axis(axes, labels, [f"{value:,.4g}" for value in shown["value"]])
+    axes.set_xlabel(number)
+    _scale(axes.set_xscale, axes.set_xlim, shown["value"])
+
+
+def _scale(set_scale, set_limits, values: pd.Series) -> None:
+    if values.min() > 0 and values.max() > LINEAR_RATIO * values.min():
+        set_scale("log")
+    elif values.min() >= 0:
+        set_limits(0, 1.05 * values.max() or 1)
+
+
+def _finding(drawn: pd.DataFrame, names: Sequence[str], number: str) -> str:
+    low, high = (drawn.loc[at] for at in (drawn["value"].idxmin(), drawn["value"].idxmax()))
+    if low["value"] == high["value"]:
+        return f"{number} is {_digits(low)} in all {len(drawn)} points"
+    times = f", {high['value'] / low['value']:,.3g} times as many" if low["value"] > 0 else ""
+    return (
+        f"{number}: {_digits(low)} at {grid.label(low, names)}, "
+        f"{_digits(high)} at {grid.label(high, names)}{times}"
+    )
+
+
+def _digits(point: pd.Series) -> str:
+    value = point["value"]
+    return f"{value:,.0f}" if np.isclose(value, round(value), rtol=0) else f"{value:,.4g}"
+
+
+def _notes(drawn: pd.DataFrame, across: str | None) -> list[str]:
+    if across or len(drawn) <= MOST_ROWS:
+        return []
+    return [f"the first {MOST_ROWS} points are drawn; the table has all"]
