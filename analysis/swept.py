@@ -10,6 +10,7 @@ import seaborn as sns
 from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import StrMethodFormatter
 
 from analysis import grid, stores
 from analysis.sheet import (
@@ -20,6 +21,7 @@ from analysis.sheet import (
     frame,
     legend_above,
     name_axis,
+    number_ticks,
     one_id,
     order_axis,
     require,
@@ -32,6 +34,7 @@ INPUTS = "inputs."
 MOST_SERIES, MOST_ROWS = 12, 60
 # A number that varies by more is drawn on a logarithmic axis.
 LINEAR_RATIO = 20
+TENS = [10.0**power for power in range(-12, 19)]
 ERROR = "error"
 
 
@@ -124,7 +127,10 @@ def svg(figure: Figure) -> bytes:
 
 
 def telling_number(rows: pd.DataFrame, asked: str = "") -> str:
-    """Return the name of the number that is drawn: the one asked for, or which varies most.
+    """Return the name of the number that is drawn: the one asked for, or which differs most.
+
+    Between points that share the parameter across, if others tell them apart: where two kernels
+    are swept over folio orders, it is what the kernels do differently.
 
     Raises:
         SweptError: no such number, or none at all.
@@ -137,16 +143,27 @@ def telling_number(rows: pd.DataFrame, asked: str = "") -> str:
         found = ", ".join(known) or "none"
         what = f"no number {asked!r}" if asked else "no number to draw"
         raise SweptError(f"{what}; the notebook saved {found}")
-    return max(known, key=lambda name: _variation(numbers[numbers["name"] == name]["value"]))
+    names = _differing(rows)
+    ratios = {name: _ratio(_widest(own, names)) for name, own in numbers.groupby("name")}
+    return max(known, key=ratios.get)  # of equals, the one that was saved first
 
 
-# Ratio of largest to smallest, for numbers above 0; a number that is not in each point, or that
-# is not above 0, tells less. max() takes the first of equals.
-def _variation(values: pd.Series) -> tuple[int, float]:
-    positive = values[values > 0]
-    if positive.empty:
-        return 0, 0.0
-    return len(positive), float(positive.max() / positive.min())
+# Where points differ most: those that share the parameter across, if others tell them apart.
+def _widest(drawn: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    across = _across(drawn, names)
+    if across is None or len(names) == 1:
+        return drawn
+    return max((own for _, own in drawn.groupby(across)), key=_ratio)
+
+
+# Largest over smallest; what is 0 or less anywhere has none that means anything.
+def _ratio(drawn: pd.DataFrame) -> float:
+    low, high = drawn["value"].min(), drawn["value"].max()
+    return high / low if low > 0 else 0.0
+
+
+def _differing(rows: pd.DataFrame) -> list[str]:
+    return [name for name in _parameters(rows) if rows[name].astype(str).nunique() > 1]
 
 
 def _numbers(rows: pd.DataFrame) -> pd.DataFrame:
@@ -157,8 +174,9 @@ def _numbers(rows: pd.DataFrame) -> pd.DataFrame:
 def summary(rows: pd.DataFrame, number: str) -> Figure:
     """Draw one number of each point, against the whole-number parameter with the most values.
 
-    Colour is the architecture, the marker the kernel, open as what a model says. Without such a
-    parameter each point has a row.
+    The title says where it differs most between points that share that parameter. Colour is the
+    architecture, the marker the kernel, open as what a model says. Without such a parameter each
+    point has a row.
 
     Args:
         rows: what `table` returns.
@@ -170,7 +188,7 @@ def summary(rows: pd.DataFrame, number: str) -> Figure:
     drawn = _numbers(rows)
     drawn = drawn[drawn["name"] == number].reset_index(drop=True)
     require(len(drawn), f"point with {number}")
-    names = [name for name in _parameters(rows) if drawn[name].astype(str).nunique() > 1]
+    names = _differing(drawn)
     across = _across(drawn, names)
     figure = Figure(figsize=(WIDTH, 5.2 if across else 2 + 0.26 * min(len(drawn), MOST_ROWS)))
     body = figure.subfigures()
@@ -178,7 +196,7 @@ def summary(rows: pd.DataFrame, number: str) -> Figure:
     if across:
         _by_number(axes, drawn, across, [name for name in names if name != across], number)
         if 1 < len(axes.get_legend_handles_labels()[0]) <= MOST_SERIES:
-            legend_above(body, axes, ncols=3)
+            legend_above(body, axes, ncols=2)
     else:
         _by_row(axes, drawn, names, number)
     points = rows.drop_duplicates("id")
@@ -213,7 +231,7 @@ def _by_number(
     else:
         axes.set_xlabel(across)
     axes.set_ylabel(number)
-    _scale(axes.set_yscale, axes.set_ylim, drawn["value"])
+    _scale(axes, "y", drawn["value"])
 
 
 def _look(point: pd.Series, at: int) -> dict[str, object]:
@@ -229,26 +247,33 @@ def _by_row(axes: Axes, drawn: pd.DataFrame, names: Sequence[str], number: str) 
     for row, (_, point) in enumerate(shown.iterrows()):
         axes.plot(point["value"], row, mfc="white", **_look(point, 0))
     labels = [grid.label(point, names) or point["id"] for _, point in shown.iterrows()]
-    name_axis(axes, labels, [f"{value:,.4g}" for value in shown["value"]])
+    name_axis(axes, labels, [_digits(point) for _, point in shown.iterrows()])
     axes.set_xlabel(number)
-    _scale(axes.set_xscale, axes.set_xlim, shown["value"])
+    _scale(axes, "x", shown["value"])
 
 
-def _scale(set_scale, set_limits, values: pd.Series) -> None:
+def _scale(axes: Axes, which: str, values: pd.Series) -> None:
+    axis = getattr(axes, f"{which}axis")
     if values.min() > 0 and values.max() > LINEAR_RATIO * values.min():
-        set_scale("log")
+        axes.set(**{f"{which}scale": "log"})
+        number_ticks(axis, TENS)
     elif values.min() >= 0:
-        set_limits(0, 1.05 * values.max() or 1)
+        axes.set(**{f"{which}lim": (0, 1.05 * values.max() or 1)})
+        axis.set_major_formatter(StrMethodFormatter("{x:,.10g}"))
 
 
 def _finding(drawn: pd.DataFrame, names: Sequence[str], number: str) -> str:
-    low, high = (drawn.loc[at] for at in (drawn["value"].idxmin(), drawn["value"].idxmax()))
+    own = _widest(drawn, names)
+    low, high = (own.loc[at] for at in (own["value"].idxmin(), own["value"].idxmax()))
     if low["value"] == high["value"]:
         return f"{number} is {_digits(low)} in all {len(drawn)} points"
+    shared = [name for name in names if own[name].astype(str).nunique() == 1]
+    others = [name for name in names if low[name] != high[name]]
+    where = f" at {grid.label(low, shared)}" if shared else ""
     times = f", {high['value'] / low['value']:,.3g} times as many" if low["value"] > 0 else ""
     return (
-        f"{number}: {_digits(low)} at {grid.label(low, names)}, "
-        f"{_digits(high)} at {grid.label(high, names)}{times}"
+        f"{number}{where}: {_digits(low)} with {grid.label(low, others)}, "
+        f"{_digits(high)} with {grid.label(high, others)}{times}"
     )
 
 

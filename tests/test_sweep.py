@@ -110,7 +110,7 @@ def test_each_point_has_an_executed_notebook_and_the_table_all_numbers(notebook,
         assert executed.metadata.papermill.parameters.out == home
         assert (Path(home) / "results/mine.json").is_file()
     title = re.sub(r"\s+", " ", (tmp_path / "out/mine.svg").read_text())
-    assert "twice: 2 at a=1, 6 at a=3, 3 times as many" in title
+    assert "twice: 2 with a=1, 6 with a=3, 3 times as many" in title
 
 
 def test_what_is_done_is_not_run_again_until_something_that_goes_in_changes(
