@@ -46,6 +46,7 @@ def _input_errors() -> tuple[type[Exception], ...]:
     names = {
         "analysis.batch": "BatchError",
         "analysis.calibration": "CalibrationError",
+        "analysis.cluster": "ClusterError",
         "analysis.compare": "CompareError",
         "analysis.conformance": "ConformanceError",
         "analysis.fit": "FitError",
@@ -244,11 +245,12 @@ def _build(arguments) -> int:
 
 
 def _sweep(arguments) -> int:
-    from analysis import grid, stores, sweep
+    from analysis import cluster, grid, stores, sweep
 
     notebook = grid.find(arguments.notebook)
     points = sweep.plan(notebook, arguments.parameters)
-    run = sweep.local(arguments.jobs or os.cpu_count() or 1)
+    jobs = arguments.jobs or os.cpu_count() or 1
+    run = cluster.runner(arguments.dask) if arguments.dask else sweep.local(jobs)
     store = stores.at(arguments.out)
     with store.alone():
         found = sweep.sweep(notebook, points, store, run, retry_failed=arguments.retry_failed)

@@ -240,6 +240,9 @@ def sweep(command: argparse.ArgumentParser) -> None:
         help="order=0:9 or arch=arm64,x86_64; the grid is every combination",
     )  # fmt: skip
     add("--out", required=True, metavar="DIR", help="a folder, or what papermill knows: s3://...")
-    add("--jobs", type=_at_least(1), metavar="N", help="at a time (default: one a core)")
+    where = command.add_mutually_exclusive_group()
+    jobs = _at_least(1)
+    where.add_argument("--jobs", type=jobs, metavar="N", help="at a time (default: one a core)")
+    where.add_argument("--dask", metavar="ADDRESS", help="a scheduler's, tcp://host:8786")
     add("--retry-failed", action="store_true", help="run points again that have failed before")
     add("--number", default="", metavar="NAME", help="drawn; default: the one that varies most")

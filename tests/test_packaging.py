@@ -38,6 +38,7 @@ def requirements(*groups):
 
 RUNTIME = PROJECT["dependencies"]
 TEST = PROJECT["optional-dependencies"]["test"]
+DASK = PROJECT["optional-dependencies"]["dask"]
 BUILD = PYPROJECT["build-system"]["requires"]
 
 
@@ -144,7 +145,7 @@ def imported(path):
 
 @pytest.mark.parametrize(
     ("place", "groups"),
-    [("sim", [RUNTIME]), ("analysis", [RUNTIME]), ("tests", [RUNTIME, TEST])],
+    [("sim", [RUNTIME]), ("analysis", [RUNTIME, DASK]), ("tests", [RUNTIME, TEST])],
 )
 def test_what_is_imported_is_declared(place, groups):
     own = {path.name for path in ROOT.iterdir() if path.is_dir()}
