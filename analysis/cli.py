@@ -15,6 +15,7 @@ from pathlib import Path
 import sim
 from analysis import options, time_cli
 from analysis.units import UnitError
+from lab import cli as lab_cli
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -62,6 +63,7 @@ def _input_errors() -> tuple[type[Exception], ...]:
         "analysis.score": "ScoreError",
         "analysis.stores": "StoreError",
         "analysis.swept": "SweptError",
+        "lab.errors": "LabError",
     }
     loaded = {name: sys.modules[name] for name in names if name in sys.modules}
     return (sim.WorldError, UnitError, *(getattr(loaded[name], names[name]) for name in loaded))
@@ -293,6 +295,7 @@ def _parser() -> argparse.ArgumentParser:
         ),
         ("message", _message, options.message, "print a block for a commit message"),
         ("safety", _safety, options.safety, "reclaim random worlds with and without each batch"),
+        ("lab", lab_cli.run, lab_cli.arguments, "measure real kernels, emulated or here"),
         ("build", _build, options.build, "run all notebooks and write index.html"),
         ("sweep", _sweep, options.sweep, "run a notebook over a grid of parameters"),
     ):

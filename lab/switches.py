@@ -143,6 +143,11 @@ def new_files(names: Iterable[str]) -> dict[str, str]:
     return {"include/linux/reclaim_lab.h": _header(chosen), "mm/reclaim_lab.c": _source(chosen)}
 
 
+def told(names: Iterable[str]) -> str:
+    """Return all that is put in by these switches, as text: what a cached image depends on."""
+    return repr([SWITCHES[name] for name in names])
+
+
 def insert(text: str, insertion: Insertion, needed_for: str) -> str:
     """Return a file's text with one line put into it.
 

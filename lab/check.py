@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Check: how far what was measured now is from tables measured before, cell by cell."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from lab.errors import LabError
+
+SHIPPED = Path(__file__).resolve().parents[1] / "data" / "emulated"
+WITHIN = 0.005
+_KEY = ("arch", "lru", "cpus", "mapped_by", "map_bytes", "reclaim_bytes", "order", "kernel")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One cell in both tables: least instructions of its repeats, then and now.
+
+    The least, for a timer or a worker can only add to them.
+    """
+
+    arch: str
+    lru: str
+    order: int
+    kernel: str
+    then: float
+    now: float
+    same_counts: bool
+
+    @property
+    def share(self) -> float:
+        """Now over then, less one."""
+        return self.now / self.then - 1
+
+
+def instructions(rows: Iterable[dict], table: Path | None = None) -> list[Difference]:
+    """Compare rows of instructions.csv with a table of the same columns.
+
+    Raises:
+        LabError: the table cannot be read, or has none of the cells.
+    """
+    path = table or SHIPPED / "instructions.csv"
+    then, now = _least(_rows(path)), _least(rows)
+    found = [
+        Difference(
+            key[0], key[1], int(key[6]), key[7], then[key][0], now[key][0],
+            then[key][1:] == now[key][1:],
+        )
+        for key in now
+        if key in then
+    ]  # fmt: skip
+    if not found:
+        raise LabError(f"{path.name}: has none of the cells measured; expected some to compare")
+    return found
+
+
+def to_text(found: Sequence[Difference], within: float = WITHIN) -> str:
+    """Return a table of how far cells are off, by architecture, LRU and kernel, then the worst."""
+    lines = [f"{'arch':<8}{'lru':<9}{'kernel':<12}{'cells':>6}{'median':>9}{'largest':>9}  pages"]
+    groups: dict[tuple, list[Difference]] = {}
+    for one in found:
+        groups.setdefault((one.arch, one.lru, one.kernel), []).append(one)
+    for (arch, lru, kernel), ones in groups.items():
+        off = [abs(one.share) for one in ones]
+        pages = "same" if all(one.same_counts for one in ones) else "differ"
+        lines.append(f"{arch:<8}{lru:<9}{kernel:<12}{len(ones):>6}{median(off):>9.2%}"
+                     f"{max(off):>9.2%}  {pages}")  # fmt: skip
+    over = sorted((one for one in found if abs(one.share) > within), key=lambda o: -abs(o.share))
+    inside = len(found) - len(over)
+    lines += ["", f"{inside} of {len(found)} cells within {within:.1%} of the table"]
+    lines += [
+        f"  {one.arch} {one.lru} {one.kernel} order {one.order}: {one.then:,.0f} then, "
+        f"{one.now:,.0f} now ({one.share:+.2%})"
+        for one in over[:20]
+    ]
+    return "\n".join(lines)
+
+
+def counters(rows: Iterable[dict], table: Path | None = None) -> str:
+    """Return how many functions of how many cells have the hits of a table of counters."""
+    path = table or SHIPPED / "counters.csv"
+    then, now = _hits(_rows(path)), _hits(rows)
+    lines, same, all_of = [], 0, 0
+    for key in now:
+        if key not in then:
+            continue
+        shared = then[key].keys() & now[key].keys()
+        off = {name: (then[key][name], now[key][name]) for name in shared}
+        off = {name: pair for name, pair in off.items() if pair[0] != pair[1]}
+        all_of += len(shared)
+        same += len(shared) - len(off)
+        large = {name: pair for name, pair in off.items() if abs(pair[0] - pair[1]) > 8}
+        for name, (old, new) in sorted(large.items()):
+            where = f"{key[0]} {key[1]} {key[7]} order {key[6]}"
+            lines.append(f"  {where} {name}: {old} then, {new} now")
+    if not all_of:
+        return f"{path.name}: has none of the cells profiled"
+    head = f"{same} of {all_of} counts in both tables are equal; off by more than 8: {len(lines)}"
+    return "\n".join([head, *lines[:20]])
+
+
+def _rows(path: Path) -> list[dict]:
+    try:
+        with path.open(newline="") as table:
+            return list(csv.DictReader(table))
+    except OSError as error:
+        raise LabError(f"{path}: {error.strerror}; expected a table to compare with") from None
+
+
+# The statistics worker is left out of the key: rows without it first, others where none are.
+def _least(rows: Iterable[dict]) -> dict[tuple, tuple]:
+    best: dict[tuple, tuple] = {}
+    for row in rows:
+        if row.get("workload", "file") != "file" or row.get("access", "pread") != "pread":
+            continue
+        key = tuple(str(row[name]) for name in _KEY)
+        rank = (row["stats_worker"] != "off", float(row["instructions"]))
+        if key not in best or rank < best[key][0]:
+            best[key] = (rank, (int(row["pgscan"]), int(row["pgsteal"])))
+    return {key: (rank[1], *pages) for key, (rank, pages) in best.items()}
+
+
+def _hits(rows: Iterable[dict]) -> dict[tuple, dict[str, int]]:
+    found: dict[tuple, dict[str, int]] = {}
+    worker: dict[tuple, str] = {}
+    for row in sorted(rows, key=lambda row: row["stats_worker"]):  # off before on
+        key = tuple(str(row[name]) for name in _KEY)
+        if worker.setdefault(key, row["stats_worker"]) == row["stats_worker"]:
+            found.setdefault(key, {})[row["function"]] = int(row["hits"])
+    return found

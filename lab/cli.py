@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""`reclaim lab`: its subcommands, what they take, and what they print.
+
+What they need is imported by them: `reclaim simulate` waits for none of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from analysis.units import UnitError, parse_orders, parse_size
+from lab import plan as plans
+from lab.errors import LabError
+
+
+def arguments(command: argparse.ArgumentParser) -> None:
+    """Add the subcommands of `reclaim lab`."""
+    parts = command.add_subparsers(dest="part", required=True, metavar="PART")
+    for name, run, add, what in (
+        ("emulate", _emulate, _emulate_arguments, "count instructions of kernels under emulation"),
+        ("doctor", _doctor, _doctor_arguments, "tell what this machine can do"),
+    ):
+        part = parts.add_parser(name, help=what, description=what[0].upper() + what[1:] + ".")
+        add(part)
+        part.set_defaults(run_part=run)
+
+
+def run(arguments: argparse.Namespace) -> int | None:
+    """Run one subcommand; a request to end is taken as Ctrl-C, so that what was started ends."""
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        return arguments.run_part(arguments)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _interrupt(*_) -> None:
+    raise KeyboardInterrupt
+
+
+def read_by(parse: Callable[[str], object]) -> Callable[[str], object]:
+    """Return an argparse type that says what `parse` says of bad text."""
+
+    def read(text: str) -> object:
+        try:
+            return parse(text)
+        except UnitError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return read
+
+
+def names(allowed: tuple[str, ...]) -> Callable[[str], tuple[str, ...]]:
+    """Return an argparse type of some of these names, commas between them."""
+
+    def read(text: str) -> tuple[str, ...]:
+        found = tuple(dict.fromkeys(text.split(",")))
+        if unknown := sorted(set(found) - set(allowed)):
+            raise argparse.ArgumentTypeError(
+                f"{', '.join(unknown)!r}: expected some of {', '.join(allowed)}"
+            )
+        return found
+
+    return read
+
+
+def guest_arguments(part: argparse.ArgumentParser, *, orders: str, lrus: str) -> None:
+    """Add what a guest measures, and how long it may take."""
+    add, size = part.add_argument, {"type": read_by(parse_size), "metavar": "SIZE"}
+    add("--arch", type=names(plans.ARCHES), default=plans.ARCHES, metavar="A,...")
+    add("--orders", type=read_by(parse_orders), default=orders, help=f"default: {orders}")
+    add("--lru", type=names(plans.LRUS), default=lrus, metavar="L,...", help=f"default: {lrus}")
+    add("--map", default="256M", help="default: 256M", **size)
+    add("--reclaim", default="0.2G", help="default: 0.2G", **size)
+    add("--mapped-by", type=int, default=1, metavar="N", help="processes that map the file")
+    add("--cpus", type=int, default=1, choices=(1, 2), help="2: the mappers run elsewhere")
+    add("--workload", choices=plans.WORKLOADS, default="file")
+    add("--access", choices=plans.ACCESSES, default="pread", help="how the file comes in")
+    add("--request", choices=plans.REQUESTS, default=plans.REQUESTS[0])
+    add("--stats-worker", choices=("off", "on"), default="off", help="on: as the tree has it")
+    add("--reps", type=int, default=1, metavar="N", help="of each cell (default: 1)")
+    add("--unmodified", action="store_true", help="no switch in the tree: orders 0 to 4, and 9")
+    add("--profile", action="store_true", help="count hits of each function too, in boots more")
+    add("--patience", type=float, metavar="S", help="seconds without a word before a guest hangs")
+
+
+def _emulate_arguments(part: argparse.ArgumentParser) -> None:
+    guest_arguments(part, orders="0:9", lrus="classic,mglru")
+    add = part.add_argument
+    kernels = "base,references,unmap"
+    add("--kernel", type=names(plans.KERNELS), default=kernels, metavar="K,...",
+        help=f"default: {kernels}; unmap is the tree as it is")  # fmt: skip
+    add("--source", metavar="TREE", help="kernel tree, or revision of --git (default: Debian's)")
+    add("--git", default="", metavar="DIR", help="repository of that revision")
+    add("--accel", choices=("tcg", "kvm"), default="tcg", help="kvm: time, where KVM boots a guest")
+    add("--check", nargs="?", const="", metavar="DIR", help="compare with tables (default: data/)")
+    add("--out", type=Path, default=Path("build/lab"), metavar="DIR", help="default: build/lab")
+
+
+def plan_of(arguments: argparse.Namespace, kernels: tuple[str, ...]) -> plans.Plan:
+    """Return the plan that the arguments tell; LabError if they contradict each other."""
+    return plans.Plan(
+        kernels=kernels,
+        orders=arguments.orders,
+        lrus=arguments.lru,
+        map_bytes=arguments.map,
+        reclaim_bytes=arguments.reclaim,
+        mapped_by=arguments.mapped_by,
+        cpus=arguments.cpus,
+        workload=arguments.workload,
+        access=arguments.access,
+        request=arguments.request,
+        stats_worker=arguments.stats_worker,
+        reps=arguments.reps,
+        modified=not arguments.unmodified,
+    )
+
+
+def limits_of(arguments: argparse.Namespace):
+    """Return how long a guest may take, from --patience."""
+    from lab.emulator import Limits
+
+    if arguments.patience is None:
+        return Limits()
+    if not arguments.patience > 0:
+        raise LabError(f"--patience {arguments.patience}: expected seconds, more than 0")
+    return Limits(arguments.patience, arguments.patience)
+
+
+def _emulate(arguments: argparse.Namespace) -> None:
+    from lab import check, emulate, progress, tables, tree
+
+    plan = plan_of(arguments, arguments.kernel)
+    _check_tools(arguments.arch)
+    source = tree.of(arguments.source, arguments.git) if arguments.source else tree.package()
+    images = [progress.built(arch, source, plan.switches) for arch in arguments.arch]
+    with progress.cells(plan, len(images), arguments.profile) as heard:
+        measured = emulate.measure_all(
+            images,
+            plan,
+            profile=arguments.profile,
+            accel=arguments.accel,
+            limits=limits_of(arguments),
+            logs=arguments.out,
+            heard=heard,
+        )
+    for path in emulate.write(measured, arguments.out, _said()):
+        print(path)
+    for one in measured:
+        print(f"{one.arch}: {len(one.runs)} cells in {one.wall_s:.0f} s, {one.about['qemu']}")
+        for note in one.notes:
+            print(f"note: {one.arch}: {note}")
+    if arguments.check is not None:
+        _compared(arguments, measured, check, tables)
+
+
+def _compared(arguments, measured, check, tables) -> None:
+    folder = Path(arguments.check) if arguments.check else check.SHIPPED
+    rows = [row for one in measured for row in tables.instructions(one.plan, one.arch, one.runs)]
+    print()
+    print(check.to_text(check.instructions(rows, folder / "instructions.csv")))
+    hits = [row for one in measured for row in tables.counters(one.plan, one.arch, one.profiled)]
+    if hits:
+        print(check.counters(hits, folder / "counters.csv"))
+
+
+# Before ten minutes of building, not after them.
+def _check_tools(arches: tuple[str, ...]) -> None:
+    import shutil
+
+    from lab.errors import MissingError
+    from lab.machine import MACHINES
+
+    absent = [arch for arch in arches if not shutil.which(MACHINES[arch].qemu)]
+    if absent:
+        packages = " ".join(MACHINES[arch].package for arch in absent)
+        raise MissingError(
+            f"QEMU for {', '.join(absent)} is not installed: apt-get install {packages}"
+        )
+
+
+def _said() -> str:
+    return shlex.join(["reclaim", *sys.argv[1:]])
+
+
+def _doctor_arguments(part: argparse.ArgumentParser) -> None:
+    part.add_argument("--json", action="store_true", help="one JSON list")
+
+
+def _doctor(arguments: argparse.Namespace) -> None:
+    from lab import doctor
+
+    print(doctor.report(as_json=arguments.json))

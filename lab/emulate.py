@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Emulate: boot kernels, let each measure its cells, write tables and where they come from."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from lab import build, disks, emulator, initramfs, tables
+from lab.console import Console, Run
+from lab.emulator import DEFAULT, KVM_BOOT_S, Limits
+from lab.errors import GuestError, LabError
+from lab.machine import MACHINES, Boot
+from lab.plan import Plan
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the guests of one architecture counted.
+
+    Attributes:
+        runs: timed runs; profiled: runs under the function profiler, whose times are of no use.
+        wall_s: how long the guests ran on this machine.
+        notes: what a reader of the numbers must know.
+        about: versions and command lines.
+    """
+
+    arch: str
+    plan: Plan
+    runs: list[Run]
+    profiled: list[Run] = field(default_factory=list)
+    wall_s: float = 0.0
+    notes: tuple[str, ...] = ()
+    about: dict = field(default_factory=dict)
+
+
+def measure(
+    image: build.Image,
+    plan: Plan,
+    *,
+    profile: bool = False,
+    accel: str = "tcg",
+    limits: Limits = DEFAULT,
+    logs: Path | None = None,
+    heard: Callable[[str, Console], None] = lambda _, __: None,
+) -> Measured:
+    """Boot one kernel and return what it counted in every cell of the plan.
+
+    Args:
+        profile: boot once more, with the function profiler on, each cell once.
+        accel: "tcg" counts instructions; "kvm" takes time, where KVM boots a guest.
+        logs: folder that gets the whole consoles.
+
+    Raises:
+        GuestError: a guest failed; its last lines are in the text.
+        MissingError: QEMU or mke2fs is not installed.
+        LabError: this machine has less memory than the guest needs.
+    """
+    start = time.monotonic()
+    _check_memory(plan)
+    boots = [("timed", plan)]
+    if profile:
+        boots.append(("profile", replace(plan, profile=True, reps=1)))
+    runs: dict[str, list[Run]] = {}
+    about = {"kernel": image.about, "qemu": qemu_version(image.arch), "commands": {}}
+    notes: list[str] = []
+    for name, of in boots:
+        log = logs / f"console-{image.arch}-{name}.log" if logs else None
+        console, command, note = _boot(image, of, accel, limits, log, heard)
+        runs[name] = console.runs
+        about["commands"][name] = command
+        notes += note
+    notes += _notes(plan, runs["timed"])
+    wall_s = time.monotonic() - start
+    timed, profiled = runs["timed"], runs.get("profile", [])
+    return Measured(image.arch, plan, timed, profiled, wall_s, tuple(notes), about)
+
+
+def measure_all(images: Sequence[build.Image], plan: Plan, **rest) -> list[Measured]:
+    """Measure several kernels at once, as many as this machine has CPUs; as `measure`."""
+    with ThreadPoolExecutor(max_workers=max(1, min(os.cpu_count() or 1, len(images)))) as pool:
+        return list(pool.map(lambda image: measure(image, plan, **rest), images))
+
+
+def write(measured: Sequence[Measured], out: Path, command: str) -> list[Path]:
+    """Write instructions.csv, counters.csv where a profiler ran, samples.csv and provenance.json.
+
+    Returns their paths.
+    """
+    rows = [row for one in measured for row in tables.instructions(one.plan, one.arch, one.runs)]
+    paths = [tables.write_csv(out / "instructions.csv", rows, tables.INSTRUCTIONS)]
+    hits = [row for one in measured for row in tables.counters(one.plan, one.arch, one.profiled)]
+    if hits:
+        paths.append(tables.write_csv(out / "counters.csv", hits, tables.COUNTERS))
+    samples = [
+        row
+        for one in measured
+        for row in tables.samples(
+            one.plan, one.arch, one.runs, f"QEMU {one.arch}", "instructions.csv",
+            "instructions", "instructions",
+        )
+    ]  # fmt: skip
+    for number, row in enumerate(samples):
+        row["source"] = f"instructions.csv:{number + 2}"
+    paths.append(tables.write_csv(out / "samples.csv", samples, tables.SAMPLES))
+    paths.append(tables.write_json(out / "provenance.json", _provenance(measured, command)))
+    return paths
+
+
+def qemu_version(arch: str) -> str:
+    """Return QEMU's own name of its version, or "" if it is not installed."""
+    program = shutil.which(MACHINES[arch].qemu)
+    if not program:
+        return ""
+    ran = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
+    return ran.stdout.partition("\n")[0]
+
+
+def _boot(image, plan, accel, limits, log, heard) -> tuple[Console, str, list[str]]:
+    machine = MACHINES[image.arch]
+    with tempfile.TemporaryDirectory(prefix="reclaim-lab-") as folder:
+        boot = prepare(image.arch, image.kernel, plan, Path(folder))
+        rest = {"package": machine.package, "heard": lambda console: heard(image.arch, console)}
+        note = []
+        if accel == "kvm":
+            console, reason = _with_kvm(boot, limits, log, rest)
+            if console:
+                return console, _told(boot, folder, "kvm"), ["KVM: nanoseconds, no instructions"]
+            note = [reason]
+        with _opened(log) as written:
+            console = emulator.run(boot.command(), limits=limits, log=written, **rest)
+        return console, _told(boot, folder, "tcg"), note
+
+
+def prepare(arch: str, kernel: Path, plan: Plan, folder: Path) -> Boot:
+    """Return a boot whose initramfs and disks are written into a folder."""
+    archive = folder / "initramfs.cpio"
+    archive.write_bytes(initramfs.archive(build.init_program(arch)))
+    images = []
+    if plan.workload == "file":
+        images = disks.make(folder, of_each_block_size=not plan.modified)
+    return Boot(
+        arch, kernel, archive, tuple(plan.arguments()), plan.memory_mib, plan.cpus, tuple(images)
+    )
+
+
+# A guest under KVM, or why there is none: no device, or one that never boots a guest.
+def _with_kvm(boot: Boot, limits: Limits, log, rest) -> tuple[Console | None, str]:
+    if not MACHINES[boot.arch].native:
+        return None, f"KVM: this machine does not run {boot.arch}; emulated instead"
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        return None, "KVM: no /dev/kvm that may be used; emulated instead"
+    first = Limits(min(KVM_BOOT_S, limits.boot_s), limits.silence_s)
+    with _opened(log) as written:
+        try:
+            command = replace(boot, accel="kvm").command()
+            return emulator.run(command, limits=first, log=written, **rest), ""
+        except GuestError as error:
+            reason = str(error).partition(";")[0]
+            return None, f"KVM: {reason}; emulated instead"
+
+
+def _opened(log: Path | None):
+    path = log or Path(os.devnull)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.open("w", encoding="utf-8", errors="backslashreplace")
+
+
+# The command line, without the folder that was removed.
+def _told(boot: Boot, folder: str, accel: str) -> str:
+    words = replace(boot, accel=accel).command()
+    return " ".join(re.sub(re.escape(str(folder)) + "/", "", word) for word in words)
+
+
+def _check_memory(plan: Plan) -> None:
+    needed = plan.memory_mib
+    try:
+        with Path("/proc/meminfo").open() as info:
+            line = next(line for line in info if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        return
+    there = int(line.split()[1]) >> 10
+    if needed > there:
+        raise LabError(
+            f"--map {plan.map_bytes}: the guest needs {needed} MiB, this machine has {there} MiB "
+            "free; expected a smaller --map, or a machine with more"
+        )
+
+
+def _notes(plan: Plan, runs: Sequence[Run]) -> list[str]:
+    notes = []
+    short = [run for run in runs if run.error]
+    if short:
+        notes.append(f"{len(short)} of {len(runs)} requests were not met (errno {short[0].error})")
+    wrong = [run for run in runs if run.wrong]
+    if wrong:
+        first = wrong[0]
+        notes.append(
+            f"{len(wrong)} of {len(runs)} runs had folios of another order: at order "
+            f"{first.order} {first.wrong} of {first.seen} pages"
+        )
+    if plan.stats_worker == "on":
+        notes.append("the two-second statistics worker ran: counts depend on the moment")
+    return notes
+
+
+def _provenance(measured: Sequence[Measured], command: str) -> dict:
+    return {
+        "command": command,
+        "what": "instructions of one request, its duration in virtual ns: one an instruction",
+        "guests": {
+            one.arch: {**one.about, "wall_s": round(one.wall_s, 1), "notes": list(one.notes)}
+            for one in measured
+        },
+    }
