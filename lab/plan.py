@@ -94,6 +94,9 @@ class Plan:
         if self.workload != "file" and self.mapped_by > 1:
             raise LabError(f"--mapped-by {self.mapped_by}: anonymous memory has one process; leave "
                            "it out, or take --workload file")  # fmt: skip
+        if self.request == "pageout" and self.mapped_by > 1:
+            raise LabError("--request pageout: one process pages out its own memory; leave "
+                           "--mapped-by out")  # fmt: skip
         if not self.modified and set(self.kernels) != {"unmap"}:
             raise LabError(
                 "--unmodified: a tree without switches is one kernel; say --kernel unmap"
@@ -127,21 +130,21 @@ class Plan:
         return max(1024, (self.map_bytes + extra >> 20) + 768)
 
     def arguments(self) -> Iterator[str]:
-        """Yield what init is told, one name=value each."""
-        yield f"map={self.map_bytes}"
-        yield f"reclaim={self.reclaim_bytes}"
-        yield f"reps={self.reps}"
-        yield f"mapped_by={self.mapped_by}"
-        yield f"cpus={self.cpus}"
-        yield f"profile={int(self.profile)}"
-        yield f"modified={int(self.modified)}"
-        yield f"orders={','.join(map(str, self.orders))}"
-        yield f"kernels={','.join(self.kernels)}"
-        yield f"lrus={','.join(self.lrus)}"
-        yield f"workload={self.workload}"
-        yield f"access={self.access}"
-        yield f"request={self.request}"
-        yield f"worker={self.stats_worker}"
+        """Yield what init is told, one lab.name=value each."""
+        yield f"lab.map={self.map_bytes}"
+        yield f"lab.reclaim={self.reclaim_bytes}"
+        yield f"lab.reps={self.reps}"
+        yield f"lab.mapped_by={self.mapped_by}"
+        yield f"lab.cpus={self.cpus}"
+        yield f"lab.profile={int(self.profile)}"
+        yield f"lab.modified={int(self.modified)}"
+        yield f"lab.orders={','.join(map(str, self.orders))}"
+        yield f"lab.kernels={','.join(self.kernels)}"
+        yield f"lab.lrus={','.join(self.lrus)}"
+        yield f"lab.workload={self.workload}"
+        yield f"lab.access={self.access}"
+        yield f"lab.request={self.request}"
+        yield f"lab.worker={self.stats_worker}"
 
 
 def _one_of(name: str, value, allowed) -> None:

@@ -166,8 +166,13 @@ def insert(text: str, insertion: Insertion, needed_for: str) -> str:
                 + _advice(needed_for)
             )
         at = fitting[0]
-    lines.insert(at, "\t" + insertion.line)
+    lines.insert(at, _indentation(lines[at]) + insertion.line)
     return "\n".join(lines)
+
+
+# That of the line it is put before: another one would tell the compiler of a mistake.
+def _indentation(line: str) -> str:
+    return line[: len(line) - len(line.lstrip("\t"))] or "\t"
 
 
 def _editor(path: str, listed: list[tuple[Switch, Insertion]]) -> Callable[[str], str]:
