@@ -22,6 +22,7 @@ from lab.errors import GuestError, MissingError
 
 BOOT_S = 180.0  # to init's first line; kernels of distributions need most
 SILENCE_S = 900.0  # between two lines, a cell of 10 GiB in folios of one page takes minutes
+EXIT_S = 2.0  # from the end of its output to its own
 KVM_BOOT_S = 20.0  # a /dev/kvm that boots guests does so in a second or two
 
 
@@ -61,7 +62,7 @@ def run(
     process = _start(command, package)
     try:
         over = _listen(process, console, limits, log, heard)
-        status = process.wait(timeout=10) if not over else None
+        status = process.wait(timeout=EXIT_S) if not over else None
     except subprocess.TimeoutExpired:
         status = None  # it closed its output and lives on: killed below
     finally:

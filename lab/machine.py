@@ -98,10 +98,10 @@ class Boot:
     kernel_options: str = ""
     extra: Sequence[str] = ()
 
-    def command(self, program: str = "") -> list[str]:
-        """Return the command line; `program` in place of QEMU's own name for it."""
+    def command(self) -> list[str]:
+        """Return the command line."""
         machine = MACHINES[self.arch]
-        words = [program or machine.qemu, *self._accelerated(machine)]
+        words = [machine.qemu, *self._accelerated(machine)]
         words += ["-smp", str(self.cpus), "-m", f"{self.memory_mib}M"]
         words += ["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
         words += ["-monitor", "none", "-serial", "stdio", "-rtc", "base=2026-01-01,clock=vm"]

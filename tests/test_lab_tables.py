@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: GPL-2.0-only
+import csv
+import json
+
+import pytest
+
+from analysis import conformance, measurements
+from analysis.samples import COLUMNS
+from lab import check, emulate, tables
+from lab.console import Run
+from lab.emulate import Measured
+from lab.errors import LabError
+from lab.plan import Plan
+
+PLAN = Plan(kernels=("unmap",), orders=(4,), lrus=("classic",))
+
+
+def run(**changed):
+    fields = {
+        "lru": "classic", "kernel": "unmap", "order": 4, "rep": 0, "ns": 42732000,
+        "pgscan": 117968, "pgsteal": 52432, "before": 268435456, "after": 53673984,
+        "error": 0, "wrong": 0, "seen": 13104, **changed,
+    }  # fmt: skip
+    return Run(**fields)
+
+
+@pytest.fixture
+def written(tmp_path):
+    profiled = [run(ns=9, hits={0: {"try_to_unmap": 3277}, 1: {"try_to_unmap": 9}})]
+    found = Measured("x86_64", PLAN, [run(), run(rep=1)], profiled, 12.34, (), {"qemu": "QEMU 7"})
+    emulate.write([found], tmp_path, "reclaim lab emulate")
+    return tmp_path
+
+
+def rows(path):
+    with path.open(newline="") as table:
+        return list(csv.DictReader(table))
+
+
+def test_tables_have_the_columns_of_the_shipped_ones(written):
+    for name in ("instructions.csv", "counters.csv"):
+        with (written / name).open() as ours, (check.SHIPPED / name).open() as shipped:
+            assert ours.readline() == shipped.readline()
+
+
+def test_a_row_is_what_the_guest_said(written):
+    row = rows(written / "instructions.csv")[1]
+    assert (row["arch"], row["order"], row["kernel"], row["rep"]) == ("x86_64", "4", "unmap", "1")
+    assert (row["instructions"], row["pgscan"]) == ("42732000", "117968")
+    assert row["file_after_bytes"] == "53673984"
+
+
+def test_counters_are_those_of_the_cpu_that_reclaims(written):
+    found = [(row["function"], row["hits"]) for row in rows(written / "counters.csv")]
+    assert found == [("pgscan", "117968"), ("pgsteal", "52432"), ("try_to_unmap", "3277")]
+
+
+def test_counters_are_taken_by_conformance(written):
+    found = conformance.compare(conformance.read_counters(written / "counters.csv"))
+    assert [verdict.exact for verdict in found] == [True]
+
+
+def test_provenance_names_versions_and_the_command(written):
+    about = json.loads((written / "provenance.json").read_text())
+    assert about["command"] == "reclaim lab emulate"
+    assert about["guests"]["x86_64"]["qemu"] == "QEMU 7"
+    assert about["guests"]["x86_64"]["wall_s"] == 12.3
+
+
+def test_other_work_says_so_in_the_table():
+    plan = Plan(kernels=("unmap",), orders=(4,), lrus=("classic",), workload="lazyfree")
+    row = tables.instructions(plan, "arm64", [run()])[0]
+    assert (row["workload"], row["access"]) == ("lazyfree", "pread")
+
+
+def test_an_interrupted_table_leaves_the_old_one(written, monkeypatch):
+    path = written / "instructions.csv"
+    before = path.read_bytes()
+    monkeypatch.setattr("pathlib.Path.rename", lambda *_: (_ for _ in ()).throw(OSError("full")))
+    with pytest.raises(OSError, match="full"):
+        tables.write_csv(path, [], tables.INSTRUCTIONS)
+    assert path.read_bytes() == before
+    assert not [item for item in written.iterdir() if item.name.endswith(".tmp")]
+
+
+def shipped(**where):
+    frame = measurements.load("emulated/instructions.csv")
+    for name, value in where.items():
+        frame = frame[frame[name] == value]
+    return frame.astype(object).to_dict("records")
+
+
+def test_the_shipped_table_agrees_with_itself():
+    found = check.instructions(shipped(cpus=1, stats_worker="off"))
+    assert len(found) == 64
+    assert {one.share for one in found} == {0.0}
+    assert all(one.same_counts for one in found)
+    assert "64 of 64 cells within 0.5% of the table" in check.to_text(found)
+
+
+def test_a_cell_that_is_off_is_named():
+    cells = shipped(arch="arm64", order=4, kernel="base", cpus=1, stats_worker="off")
+    least = min(cells, key=lambda row: row["instructions"])
+    text = check.to_text(check.instructions([least | {"instructions": 211000000, "pgscan": 1}]))
+    assert "0 of 1 cells within 0.5%" in text
+    assert "arm64 classic base order 4: 206,470,000 then, 211,000,000 now (+2.19%)" in text
+    assert "differ" in text
+
+
+def test_rows_with_the_worker_serve_where_there_are_no_others():
+    found = check.instructions([row | {"stats_worker": "off"} for row in shipped(lru="mglru")])
+    assert len(found) == 64
+
+
+def test_nothing_to_compare_is_told(tmp_path):
+    with pytest.raises(LabError, match="has none of the cells"):
+        check.instructions([shipped()[0] | {"map_bytes": 1}])
+    with pytest.raises(LabError, match="expected a table"):
+        check.instructions([], tmp_path / "no.csv")
+
+
+def test_counters_that_differ_are_named(written):
+    found = rows(written / "counters.csv")
+    assert check.counters(found) == (
+        "3 of 3 counts in both tables are equal; off by more than 8: 0"
+    )
+    found[-1]["hits"] = "4000"
+    assert "try_to_unmap: 3277 then, 4000 now" in check.counters(found)
+
+
+def test_samples_have_the_columns_of_ingest(written):
+    # `reclaim ingest --csv` prints these columns, and `reclaim predict --machine` reads them
+    assert tuple(rows(written / "samples.csv")[0]) == COLUMNS
