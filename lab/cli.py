@@ -23,6 +23,8 @@ def arguments(command: argparse.ArgumentParser) -> None:
     parts = command.add_subparsers(dest="part", required=True, metavar="PART")
     for name, run, add, what in (
         ("emulate", _emulate, _emulate_arguments, "count instructions of kernels under emulation"),
+        ("compare", _compare, _compare_arguments, "measure two kernel trees and tell the change"),
+        ("profile", _profile, _profile_arguments, "tell where the instructions go, by function"),
         ("doctor", _doctor, _doctor_arguments, "tell what this machine can do"),
     ):
         part = parts.add_parser(name, help=what, description=what[0].upper() + what[1:] + ".")
@@ -92,11 +94,7 @@ def guest_arguments(part: argparse.ArgumentParser, *, orders: str, lrus: str) ->
 def _emulate_arguments(part: argparse.ArgumentParser) -> None:
     guest_arguments(part, orders="0:9", lrus="classic,mglru")
     add = part.add_argument
-    kernels = "base,references,unmap"
-    add("--kernel", type=names(plans.KERNELS), default=kernels, metavar="K,...",
-        help=f"default: {kernels}; unmap is the tree as it is")  # fmt: skip
-    add("--source", metavar="TREE", help="kernel tree, or revision of --git (default: Debian's)")
-    add("--git", default="", metavar="DIR", help="repository of that revision")
+    _kernel_arguments(part, "base,references,unmap")
     add("--accel", choices=("tcg", "kvm"), default="tcg", help="kvm: time, where KVM boots a guest")
     add("--check", nargs="?", const="", metavar="DIR", help="compare with tables (default: data/)")
     add("--out", type=Path, default=Path("build/lab"), metavar="DIR", help="default: build/lab")
@@ -133,12 +131,10 @@ def limits_of(arguments: argparse.Namespace):
 
 
 def _emulate(arguments: argparse.Namespace) -> None:
-    from lab import check, emulate, progress, tables, tree
+    from lab import check, emulate, progress, tables
 
     plan = plan_of(arguments, arguments.kernel)
-    _check_tools(arguments.arch)
-    source = tree.of(arguments.source, arguments.git) if arguments.source else tree.package()
-    images = [progress.built(arch, source, plan.switches) for arch in arguments.arch]
+    images = _images(arguments, plan)
     with progress.cells(plan, len(images), arguments.profile) as heard:
         measured = emulate.measure_all(
             images,
@@ -186,6 +182,74 @@ def _check_tools(arches: tuple[str, ...]) -> None:
 
 def _said() -> str:
     return shlex.join(["reclaim", *sys.argv[1:]])
+
+
+def _compare_arguments(part: argparse.ArgumentParser) -> None:
+    guest_arguments(part, orders="0:9", lrus="classic")
+    add = part.add_argument
+    for name in ("before", "after"):
+        add(f"--{name}", required=True, metavar="TREE", help="kernel tree, or revision of --git")
+    add("--git", default="", metavar="DIR", help="repository of revisions (default: this folder)")
+    add("--out", type=Path, metavar="DIR", help="also write tables there")
+
+
+def _compare(arguments: argparse.Namespace) -> None:
+    from lab import compare, emulate, progress, tree
+
+    plan = plan_of(arguments, ("unmap",))
+    _check_tools(arguments.arch)
+    trees = [tree.of(name, arguments.git) for name in (arguments.before, arguments.after)]
+    images = [progress.built(arch, of, plan.switches) for of in trees for arch in arguments.arch]
+    with progress.cells(plan, len(images), arguments.profile) as heard:
+        measured = emulate.measure_all(
+            images, plan, profile=arguments.profile, limits=limits_of(arguments), heard=heard
+        )
+    nr = len(arguments.arch)
+    before, after = measured[:nr], measured[nr:]
+    if arguments.out:
+        for path in emulate.write(compare.rows(before, after), arguments.out, _said()):
+            print(path, file=sys.stderr)
+    print(compare.to_text(before, after, tuple(of.name for of in trees)), end="")
+    for one in measured:
+        for note in one.notes:
+            print(f"note: {one.arch}: {note}", file=sys.stderr)
+
+
+def _profile_arguments(part: argparse.ArgumentParser) -> None:
+    guest_arguments(part, orders="4", lrus="classic")
+    _kernel_arguments(part, "base,unmap")
+    part.add_argument("--top", type=int, default=10, metavar="N", help="functions (default: 10)")
+    part.add_argument("--out", type=Path, metavar="DIR", help="folded stacks, a file each profile")
+
+
+def _profile(arguments: argparse.Namespace) -> None:
+    from lab import cache, profile, progress
+
+    plan = plan_of(arguments, arguments.kernel)
+    images = _images(arguments, plan)
+    for image in images:
+        with progress.cells(plan, 1, profile=False) as heard:
+            found = profile.measure(image, plan, limits=limits_of(arguments), heard=heard)
+        print(profile.top(found, arguments.top) + "\n")
+        for one in found if arguments.out else ():
+            name = f"{one.arch}-{one.run.lru}-{one.run.kernel}-order{one.run.order}.folded"
+            cache.write_whole(arguments.out / name, one.folded().encode())
+
+
+def _kernel_arguments(part: argparse.ArgumentParser, kernels: str) -> None:
+    add = part.add_argument
+    add("--kernel", type=names(plans.KERNELS), default=kernels, metavar="K,...",
+        help=f"default: {kernels}; unmap is the tree as it is")  # fmt: skip
+    add("--source", metavar="TREE", help="kernel tree, or revision of --git (default: Debian's)")
+    add("--git", default="", metavar="DIR", help="repository of that revision")
+
+
+def _images(arguments: argparse.Namespace, plan: plans.Plan) -> list:
+    from lab import progress, tree
+
+    _check_tools(arguments.arch)
+    source = tree.of(arguments.source, arguments.git) if arguments.source else tree.package()
+    return [progress.built(arch, source, plan.switches) for arch in arguments.arch]
 
 
 def _doctor_arguments(part: argparse.ArgumentParser) -> None:

@@ -35,6 +35,8 @@ void must_mount(const char *what, const char *where, const char *type);
 unsigned long keyed(const char *path, const char *key);
 uint64_t now_ns(void);
 void pin(int cpu);
+void request_begins(void);
+void request_ends(void);
 int await(int *pipe_ends);
 void tell(int *pipe_ends);
 

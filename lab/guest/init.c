@@ -92,7 +92,9 @@ static int reclaim_cgroup(void)
 		die("opening memory.reclaim");
 	snprintf(text, sizeof(text), "%lu", reclaim_bytes);
 	start = now_ns();
+	request_begins();
 	n = write(fd, text, strlen(text));
+	request_ends();
 	error = errno;
 	shared->ns = now_ns() - start;
 	close(fd);
