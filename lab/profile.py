@@ -28,7 +28,14 @@ from lab.plan import Plan
 
 SOURCE = Path(__file__).parent / "plugin" / "stacks.c"
 MARKS = ("request_begins", "request_ends")  # guest/system.c
-NAMES = {-1: "[user]", -2: "[other]"}
+NAMES = {-1: "[user]", -2: "[other]", -3: "[other task]"}
+# Kinds of functions, of plugin/stacks.c: entry of an interrupt, return from it, switch of tasks.
+KINDS = (
+    (1, re.compile(r"asm_(?:sysvec|exc)_.*|asm_(?:common|spurious)_interrupt|irq_entries_start"
+                   r"|vectors")),
+    (2, re.compile(r"native_irq_return_iret|ret_to_kernel")),
+    (3, re.compile(r"__switch_to_asm|cpu_switch_to")),
+)  # fmt: skip
 _CHAIN = re.compile(r"(?P<chain>(?:-?[0-9]+;)*) (?P<count>[0-9]+)")
 
 
@@ -83,7 +90,7 @@ def measure(
         folder = Path(name)
         boot = emulate.prepare(image.arch, image.kernel, plan, folder)
         starts, names = symbols((image.folder / "System.map").read_text())
-        (folder / "functions").write_bytes(struct.pack(f"<{len(starts)}Q", *starts))
+        (folder / "functions").write_bytes(_packed(starts, names))
         boot = replace(boot, extra=_options(image.arch, folder))
         console = emulator.run(
             boot.command(),
@@ -155,6 +162,14 @@ def top(profiles: list[Profile], number: int = 10) -> str:
         lines.append(f"the guest's own clock: {run.ns:,} ({off:+.3%})")
         blocks.append("\n".join(lines))
     return "\n\n".join(blocks)
+
+
+def _packed(starts: list[int], names: list[str]) -> bytes:
+    kinds = [
+        next((kind for kind, pattern in KINDS if pattern.fullmatch(name)), 0) for name in names
+    ]
+    pairs = zip(starts, [*kinds, 0], strict=True)
+    return b"".join(struct.pack("<2Q", *pair) for pair in pairs)
 
 
 def _options(arch: str, folder: Path) -> tuple[str, ...]:

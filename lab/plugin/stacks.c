@@ -7,13 +7,16 @@
  * No instruction is decoded. A block that starts where a function does was
  * called (or jumped to, or entered by an interrupt): the function is put on the
  * stack, with the address behind the block before it. A block that starts at
- * such an address is a return to it, and takes off what was above.
+ * such an address is a return to it, and takes off what was above. Where an
+ * interrupt returns to, its entry remembers. While another task runs, the stack
+ * waits until two returns in a row are those that its own switch would make.
  *
- * Options: functions=FILE (addresses where functions start, rising, the last is
- * the end of the kernel's text; 64 bits each), begin=ADDRESS, end=ADDRESS (of
- * functions of init's), out=FILE (gets, for each pair of marks, a line "run",
- * then lines of indices into that file, the outermost first, and a count;
- * index -1 is init's own code, -2 other code of the kernel's).
+ * Options: functions=FILE (pairs of 64 bits: an address where a function starts,
+ * rising, and its kind below; the last is the end of the kernel's text),
+ * begin=ADDRESS, end=ADDRESS (of functions of init's), out=FILE (gets, for each
+ * pair of marks, a line "run", then lines of indices into that file, the
+ * outermost first, and a count; index -1 is code of processes, -2 code that is
+ * no function of the kernel's, -3 another task).
  *
  * The declarations are those of QEMU's plugin interface that are used here;
  * they are the same in its versions 1 to 4 (docs/devel/tcg-plugins.rst).
@@ -48,11 +51,19 @@ EXPORT int qemu_plugin_version = PLUGIN_VERSION;
 #define MAX_DEPTH 256
 #define USER (-1)
 #define OTHER (-2)
+#define AWAY (-3)
+
+enum kind { PLAIN, IRQ_ENTRY, IRQ_RETURN, TASK_SWITCH };
+
+struct function {
+	uint64_t start, kind;
+};
 
 struct block {
 	uint64_t start, end;
 	uint32_t nr_insns;
 	int function;
+	enum kind kind;
 	bool entry;
 };
 
@@ -67,9 +78,13 @@ struct cpu {
 	uint64_t back_to[MAX_DEPTH]; /* where a return from this frame goes */
 	uint32_t nodes[MAX_DEPTH];
 	uint64_t last_end;
+	enum kind last_kind;
+	bool away; /* another task runs */
+	int matched; /* returns in a row as the switch away would make */
 };
 
-static uint64_t *functions, begin, end;
+static struct function *functions;
+static uint64_t begin, end;
 static size_t nr_functions;
 static struct node *nodes;
 static uint32_t nr_nodes, max_nodes;
@@ -90,12 +105,12 @@ static int function_of(uint64_t address)
 
 	if (!(address >> 63))
 		return USER;
-	if (address < functions[0] || address >= functions[nr_functions - 1])
+	if (address < functions[0].start || address >= functions[nr_functions - 1].start)
 		return OTHER;
 	while (high - low > 1) {
 		size_t middle = (low + high) / 2;
 
-		if (functions[middle] <= address)
+		if (functions[middle].start <= address)
 			low = middle;
 		else
 			high = middle;
@@ -183,8 +198,6 @@ static void unwind(struct cpu *cpu, const struct block *block)
 		cpu->depth = depth - 1;
 		return;
 	}
-	/* an interrupt returns to where the block before did not end; another task
-	 * is put on top, and taken off when this one goes on */
 	for (depth = cpu->depth; depth > 0; depth--) {
 		if (nodes[cpu->nodes[depth - 1]].function == block->function) {
 			cpu->depth = depth;
@@ -198,6 +211,52 @@ static int top(const struct cpu *cpu)
 	return cpu->depth ? nodes[cpu->nodes[cpu->depth - 1]].function : USER;
 }
 
+/* After an interrupt: as if it had not been. */
+static void leave_interrupt(struct cpu *cpu)
+{
+	int depth;
+
+	for (depth = cpu->depth; depth > 0; depth--) {
+		int function = nodes[cpu->nodes[depth - 1]].function;
+
+		if (function >= 0 && functions[function].kind == IRQ_ENTRY) {
+			cpu->depth = depth - 1;
+			cpu->last_end = cpu->back_to[depth - 1];
+			return;
+		}
+	}
+}
+
+/* Tell whether it is still another task that runs. */
+static bool still_away(struct cpu *cpu, const struct block *block)
+{
+	int left = cpu->depth - cpu->matched;
+
+	if (block->kind == TASK_SWITCH) {
+		cpu->matched = 0;
+	} else if (!block->entry && left > 0 && cpu->back_to[left - 1] == block->start) {
+		if (++cpu->matched == 2) {
+			cpu->depth -= 2;
+			cpu->away = false;
+		}
+	}
+	return cpu->away;
+}
+
+static void follow(struct cpu *cpu, const struct block *block)
+{
+	if (cpu->last_kind == IRQ_RETURN && block->kind != IRQ_RETURN)
+		leave_interrupt(cpu);
+	if (block->entry || (block->kind == IRQ_ENTRY && top(cpu) != block->function)) {
+		push(cpu, block->function);
+		return;
+	}
+	if (block->start != cpu->last_end || top(cpu) != block->function)
+		unwind(cpu, block);
+	if (top(cpu) != block->function)
+		push(cpu, block->function);
+}
+
 static void executed(unsigned int number, void *argument)
 {
 	const struct block *block = argument;
@@ -209,16 +268,18 @@ static void executed(unsigned int number, void *argument)
 		stop_counting();
 	if (!counting)
 		return;
-	if (block->entry) {
-		push(cpu, block->function);
-	} else {
-		if (block->start != cpu->last_end || top(cpu) != block->function)
-			unwind(cpu, block);
-		if (top(cpu) != block->function)
-			push(cpu, block->function);
+	if (cpu->away && still_away(cpu, block)) {
+		nodes[child_of(child_of(0, AWAY), block->function)].count += block->nr_insns;
+		return;
 	}
+	follow(cpu, block);
 	nodes[cpu->depth ? cpu->nodes[cpu->depth - 1] : 0].count += block->nr_insns;
 	cpu->last_end = block->end;
+	cpu->last_kind = block->kind;
+	if (block->kind == TASK_SWITCH && block->entry) {
+		cpu->away = true;
+		cpu->matched = 0;
+	}
 }
 
 static void translated(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
@@ -234,7 +295,12 @@ static void translated(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
 	block->end = qemu_plugin_insn_vaddr(last) + qemu_plugin_insn_size(last);
 	block->nr_insns = (uint32_t)nr;
 	block->function = function_of(block->start);
-	block->entry = block->function >= 0 && functions[block->function] == block->start;
+	block->kind = PLAIN;
+	block->entry = false;
+	if (block->function >= 0) {
+		block->kind = (enum kind)functions[block->function].kind;
+		block->entry = functions[block->function].start == block->start;
+	}
 	qemu_plugin_register_vcpu_tb_exec_cb(tb, executed, 0, block);
 }
 
@@ -243,7 +309,7 @@ static void read_functions(const char *path)
 	FILE *file = fopen(path, "rb");
 	long size;
 
-	if (!file || fseek(file, 0, SEEK_END) || (size = ftell(file)) < 16)
+	if (!file || fseek(file, 0, SEEK_END) || (size = ftell(file)) < 32)
 		fail("the list of functions cannot be read");
 	rewind(file);
 	nr_functions = (size_t)size / sizeof(*functions);
