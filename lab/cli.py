@@ -25,6 +25,7 @@ def arguments(command: argparse.ArgumentParser) -> None:
         ("emulate", _emulate, _emulate_arguments, "count instructions of kernels under emulation"),
         ("compare", _compare, _compare_arguments, "measure two kernel trees and tell the change"),
         ("profile", _profile, _profile_arguments, "tell where the instructions go, by function"),
+        ("host", _host, _host_arguments, "time reclaim on the kernel that runs here"),
         ("doctor", _doctor, _doctor_arguments, "tell what this machine can do"),
     ):
         part = parts.add_parser(name, help=what, description=what[0].upper() + what[1:] + ".")
@@ -250,6 +251,42 @@ def _images(arguments: argparse.Namespace, plan: plans.Plan) -> list:
     _check_tools(arguments.arch)
     source = tree.of(arguments.source, arguments.git) if arguments.source else tree.package()
     return [progress.built(arch, source, plan.switches) for arch in arguments.arch]
+
+
+def _host_arguments(part: argparse.ArgumentParser) -> None:
+    add = part.add_argument
+    add("--orders", type=read_by(parse_orders), default="0:9", help="default: 0:9")
+    add("--workload", type=names(("file", "lazyfree")), default="file,lazyfree", metavar="W,...")
+    add("--request", choices=("memory.reclaim", "limit", "pageout"), default="",
+        help="default: the first that this machine allows")  # fmt: skip
+    add("--map", type=read_by(parse_size), default="64M", metavar="SIZE", help="default: 64M")
+    add("--seconds", type=float, default=90.0, metavar="S", help="no round more (default: 90)")
+    add("--rounds", type=int, default=15, metavar="N", help="default: 15")
+    add("--dir", type=Path, metavar="DIR", help="where files are made (default: temporary)")
+    add("--out", type=Path, default=Path("build/lab-host"), metavar="DIR")
+
+
+def _host(arguments: argparse.Namespace) -> None:
+    from tqdm import tqdm
+
+    from lab import host
+
+    if arguments.map % (2 << 20) or arguments.rounds < 1:
+        raise LabError("--map: expected a multiple of 2M, and --rounds 1 or more")
+    with tqdm(total=100, unit="%", disable=None, leave=False) as bar:
+        found = host.measure(
+            arguments.orders,
+            workloads=arguments.workload,
+            request=arguments.request,
+            map_bytes=arguments.map,
+            seconds=arguments.seconds,
+            rounds=arguments.rounds,
+            folder=arguments.dir,
+            heard=lambda share: bar.update(int(100 * share) - bar.n),
+        )
+    for path in host.write(found, arguments.out, _said()):
+        print(path, file=sys.stderr)
+    print(host.to_text(found))
 
 
 def _doctor_arguments(part: argparse.ArgumentParser) -> None:
