@@ -25,14 +25,16 @@ class Insertion:
     Attributes:
         path: file in the kernel tree.
         function: name of the function, defined at the start of a line.
-        line: the line put in, without indentation.
+        text: the line put in, without indentation; or, of a condition, what it also asks for.
         before: pattern of a line of the function's body (re.search), or "" for its start.
+        condition: whether that line is an `if`, and the text goes to the end of its condition.
     """
 
     path: str
     function: str
-    line: str
+    text: str
     before: str = ""
+    condition: bool = False
 
 
 @dataclass(frozen=True)
@@ -61,13 +63,14 @@ SWITCHES = {
             "bool",
             "false",
             "check references one PTE at a time",
-            # the `if` that is put in takes the batched count's `if` as its statement
+            # asked last, so that folios of one page do not ask
             (
                 Insertion(
                     "mm/rmap.c",
                     "folio_referenced_one",
-                    "if (likely(!reclaim_lab_no_reference_batch))",
+                    " && !reclaim_lab_no_reference_batch",
                     r"^\s*if \(pvmw\.pte && folio_test_large\(folio\)\) \{$",
+                    condition=True,
                 ),
             ),
         ),
@@ -81,7 +84,7 @@ SWITCHES = {
                     "mm/rmap.c",
                     "folio_unmap_pte_batch",
                     "if (unlikely(reclaim_lab_no_unmap_batch)) return 1;",
-                    r"^\s*if \(flags & TTU_HWPOISON\)$|^\s*if \(!folio_test_large\(folio\)\)$",
+                    r"^\s*return folio_pte_batch\w*\(",
                 ),
             ),
         ),
@@ -166,7 +169,11 @@ def insert(text: str, insertion: Insertion, needed_for: str) -> str:
                 + _advice(needed_for)
             )
         at = fitting[0]
-    lines.insert(at, _indentation(lines[at]) + insertion.line)
+    if insertion.condition:
+        head, bracket, tail = lines[at].rpartition(") {")
+        lines[at] = head + insertion.text + bracket + tail
+    else:
+        lines.insert(at, _indentation(lines[at]) + insertion.text)
     return "\n".join(lines)
 
 

@@ -38,7 +38,9 @@ static inline unsigned int folio_unmap_pte_batch(struct folio *folio,
 \t\treturn 1;
 \tif (!folio_test_large(folio))
 \t\treturn 1;
-\treturn max_nr;
+
+\treturn folio_pte_batch_flags(folio, max_nr,
+\t\t\t\tFPB_RESPECT_WRITE);
 }
 """
 MEMCG = """\
@@ -88,20 +90,20 @@ def added(before, after):
     return found
 
 
-def test_reference_switch_guards_the_batched_count():
+def test_reference_switch_is_asked_last():
     text = edited("mm/rmap.c", "no_reference_batch")
-    assert added(RMAP, text) == [
-        switches.INCLUDE,
-        "\t\tif (likely(!reclaim_lab_no_reference_batch))",
-    ]
-    at = text.index("reclaim_lab_no_reference_batch")
-    assert text[at:].split("\n")[1] == "\t\tif (pvmw.pte && folio_test_large(folio)) {"
+    condition = "pvmw.pte && folio_test_large(folio)"
+    switched = f"if ({condition} && !reclaim_lab_no_reference_batch) {{"
+    assert text.count(switched) == 1
+    back = text.replace(switched, f"if ({condition}) {{").replace(switches.INCLUDE + "\n", "")
+    assert back == RMAP
 
 
-def test_unmap_switch_comes_after_the_declarations():
+def test_unmap_switch_comes_before_the_count():
     text = edited("mm/rmap.c", "no_unmap_batch")
-    assert text.index("unsigned int max_nr;") < text.index("reclaim_lab_no_unmap_batch")
-    assert text.index("reclaim_lab_no_unmap_batch") < text.index("TTU_HWPOISON)")
+    line = "\tif (unlikely(reclaim_lab_no_unmap_batch)) return 1;"
+    assert added(RMAP, text) == [switches.INCLUDE, line]
+    assert f"{line}\n\treturn folio_pte_batch_flags(" in text
 
 
 def test_both_switches_of_a_file_include_the_header_once():
