@@ -213,6 +213,21 @@ class CommitMessage:
 
 
 @dataclass(frozen=True)
+class Lab:
+    """Parameters of 07_lab."""
+
+    table: str = _checked("", lambda _: True, "instructions.csv of reclaim lab; empty: the shipped")
+    before: str = _checked("references", bool, "a kernel of that table: base, before and such")
+    after: str = _checked("unmap", bool, "another kernel of that table: unmap, after and such")
+    lru: str = _one("classic", LRUS)
+    out: str = _out()
+
+    def __post_init__(self) -> None:
+        _check_fields(self)
+        _check_step(self)
+
+
+@dataclass(frozen=True)
 class Safety:
     """Parameters of safety."""
 
@@ -245,6 +260,7 @@ Params = (
     | ExplainSpeedup
     | PredictX86
     | CommitMessage
+    | Lab
     | Safety
     | CompareAb
 )
@@ -256,6 +272,7 @@ PARAMETERS: dict[str, type[Params]] = {
     "04_explain_speedup": ExplainSpeedup,
     "05_predict_x86": PredictX86,
     "06_commit_message": CommitMessage,
+    "07_lab": Lab,
     "compare_ab": CompareAb,
     "safety": Safety,
 }

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,6 +102,22 @@ def counters(rows: Iterable[dict], table: Path | None = None) -> str:
         return f"{path.name}: has none of the cells profiled"
     head = f"{same} of {all_of} counts in both tables are equal; off by more than 8: {len(lines)}"
     return "\n".join([head, *lines[:20]])
+
+
+def plain_rows(path: Path, lru: str) -> list[dict]:
+    """Return the rows of an LRU with one CPU and process, of the size most rows have.
+
+    Where any has no statistics worker, only such. LabError if the table cannot be read.
+    """
+    rows = [
+        row
+        for row in _rows(path)
+        if (row["lru"], row["cpus"], row["mapped_by"]) == (lru, "1", "1")
+    ]
+    sizes = Counter((row["map_bytes"], row["reclaim_bytes"]) for row in rows)
+    size = sizes.most_common(1)[0][0] if sizes else None
+    rows = [row for row in rows if (row["map_bytes"], row["reclaim_bytes"]) == size]
+    return [row for row in rows if row["stats_worker"] == "off"] or rows
 
 
 def _rows(path: Path) -> list[dict]:

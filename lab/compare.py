@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
+from lab import check
 from lab.console import Run
 from lab.emulate import Measured
+from lab.errors import LabError
 
 WIDTH = 75
 
@@ -22,15 +25,47 @@ def to_text(before: Sequence[Measured], after: Sequence[Measured], names: tuple[
     plan = before[0].plan
     blocks = [_head(plan, names)]
     for lru in plan.lrus:
-        lines = [f"{lru} LRU:" if len(plan.lrus) > 1 else ""]
-        lines.append(" " * 8 + "".join(f"{one.arch:^31}".rstrip().ljust(31) for one in before))
-        lines.append(f"{'folio':<8}" + f"{'before':>12}{'after':>12}{'':>7}" * len(before))
-        for order in plan.orders:
-            cells = [_cell(old, new, lru, order) for old, new in zip(before, after, strict=True)]
-            lines.append(f"{_size(order):<8}" + "".join(cells))
-        blocks.append("\n".join(line.rstrip() for line in lines if line.strip()))
+        cells = {
+            (old.arch, order): (_least(old.runs, lru, order), _least(new.runs, lru, order))
+            for old, new in zip(before, after, strict=True)
+            for order in plan.orders
+        }
+        blocks.append(f"{lru} LRU:\n{table(cells)}" if len(plan.lrus) > 1 else table(cells))
     blocks.append(_foot(before))
     return "\n\n".join(blocks) + "\n"
+
+
+def table(cells: Mapping[tuple[str, int], tuple[int, int]]) -> str:
+    """Return before, after and change by (architecture, order), a line an order."""
+    arches = list(dict.fromkeys(arch for arch, _ in cells))
+    lines = [" " * 8 + "".join(f"{arch:^31}" for arch in arches)]
+    lines.append(f"{'folio':<8}" + f"{'before':>12}{'after':>12}{'':>7}" * len(arches))
+    for order in dict.fromkeys(order for _, order in cells):
+        told = [_cell(*cells[arch, order]) for arch in arches]
+        lines.append(f"{_size(order):<8}" + "".join(told))
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def of_table(
+    path: Path, before: str, after: str, lru: str
+) -> dict[tuple[str, int], tuple[int, int]]:
+    """Return what two kernels of an instructions.csv took, least of repeats, for `table`.
+
+    Rows of one CPU, one process and the most common size, the statistics worker off where a cell
+    has such. LabError if the table has none of both kernels.
+    """
+    found: dict[str, dict[tuple[str, int], int]] = {before: {}, after: {}}
+    for row in check.plain_rows(path, lru):
+        if row["kernel"] in found:
+            key = (row["arch"], int(row["order"]))
+            least = found[row["kernel"]].get(key)
+            count = int(float(row["instructions"]))
+            found[row["kernel"]][key] = count if least is None else min(least, count)
+    both = [key for key in found[before] if key in found[after]]
+    if not both:
+        raise LabError(f"{path}: has no cells of {before} and {after} both, {lru} LRU; expected "
+                       "what reclaim lab emulate or compare wrote")  # fmt: skip
+    return {key: (found[before][key], found[after][key]) for key in sorted(both)}
 
 
 def rows(before: Sequence[Measured], after: Sequence[Measured]) -> list[Measured]:
@@ -42,11 +77,24 @@ def rows(before: Sequence[Measured], after: Sequence[Measured]) -> list[Measured
     ]
 
 
-def _cell(old: Measured, new: Measured, lru: str, order: int) -> str:
-    pair = [_least(one.runs, lru, order) for one in (old, new)]
-    change = pair[1] / pair[0] - 1
+def of_file(
+    table: str, before: str, after: str, lru: str
+) -> dict[tuple[str, int], tuple[int, int]]:
+    """Return `of_table` of an instructions.csv, or of the shipped one if none is named."""
+    path = Path(table) if table else check.SHIPPED / "instructions.csv"
+    return of_table(path, before, after, lru)
+
+
+def most_saved(cells: Mapping[tuple[str, int], tuple[int, int]]) -> tuple[float, tuple[str, str]]:
+    """Return the largest share saved, and on which architecture and folio size that was."""
+    (arch, order), (old, new) = min(cells.items(), key=lambda cell: cell[1][1] / cell[1][0])
+    return 1 - new / old, (arch, _size(order))
+
+
+def _cell(old: int, new: int) -> str:
+    change = new / old - 1
     told = "0%" if abs(change) < 0.0005 else f"{change:+.1%}"
-    return "".join(f"{value:>12,}" for value in pair) + f"{told:>7}"
+    return f"{old:>12,}{new:>12,}{told:>7}"
 
 
 # A timer or a worker can only add instructions.
