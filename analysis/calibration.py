@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Calibration of A/B tests on identical runs: how often each finds a difference that is not there.
 
-`compare` states what it found on the runs that ship with the workbook; whether that holds on
+`difference` states what was found on the runs that ship with the workbook; whether that holds on
 another machine, its own identical runs tell. Welch's test and Mann-Whitney's stand beside it.
 """
 
@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from analysis import compare, ingest, measurements
+from analysis import difference, ingest, measurements
 
 PLAIN_TESTS = {
     "Welch": lambda one, other: stats.ttest_ind(one, other, equal_var=False).pvalue,
@@ -74,10 +74,10 @@ def calibration(runs: np.ndarray, per_side: int = 10, effect: float = 0.05) -> p
         {
             "test": "this workbook",
             "order": design,
-            "false_positives": compare.rejected(runs, design, per_side),
-            "power": compare.rejected(runs, design, per_side, effect),
+            "false_positives": difference.rejected(runs, design, per_side),
+            "power": difference.rejected(runs, design, per_side, effect),
         }
-        for design in compare.MINIMUM
+        for design in difference.DESIGNS
     ]
     for name, test in PLAIN_TESTS.items():
         for order in ("alternating", "sequence"):
@@ -102,7 +102,7 @@ def _plainly_rejected(runs, test, order: str, per_side: int, effect: float) -> f
     hits = []
     for start in range(len(logs) - 2 * per_side + 1):
         window = logs[start : start + 2 * per_side] + after * np.log1p(effect)
-        hits.append(test(window[~after], window[after]) < compare.LEVEL)
+        hits.append(test(window[~after], window[after]) < difference.LEVEL)
     return float(np.mean(hits))
 
 

@@ -4,22 +4,26 @@
 from __future__ import annotations
 
 import math
+import re
 import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from analysis.compare import LEVEL, Comparison
+from analysis.compare import Comparison
+from analysis.difference import LEVEL
 
 WIDTH = 75
-_NAME = 20  # columns; a longer name stands below, by its number
+_NAMES = (8, 20)  # columns; a name longer than what is left stands below, by its number
 _PREFIXES = ((1.0, ""), (1e-3, "m"), (1e-6, "u"), (1e-9, "n"))
-_HEAD = ("", "before", "after", "ratio", "95% interval", "p", "n")
+_HEAD = ("before", "after", "ratio", "95% interval", "p", "n")
 
 
 def to_text(found: Sequence[Comparison]) -> str:
     """Return an aligned table, then footnotes; the same bytes for the same comparisons."""
-    names, notes = _names(found)
-    rows = [_HEAD, *((name, *_cells(one)) for name, one in zip(names, found, strict=True))]
+    cells = [_HEAD, *map(_cells, found)]
+    used = sum(max(map(len, column)) + 1 for column in zip(*cells, strict=True))
+    names, notes = _names(found, min(max(WIDTH - used, _NAMES[0]), _NAMES[1]))
+    rows = [(name, *row) for name, row in zip(["", *names], cells, strict=True)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for row in rows:
@@ -33,10 +37,10 @@ def to_text(found: Sequence[Comparison]) -> str:
 
 def to_markdown(found: Sequence[Comparison]) -> str:
     """Return a Markdown table and the footnotes as a list."""
-    rows = [("metric", *_HEAD[1:]), (":---", *["---:"] * 6)]
-    rows += [(_ascii(one.metric).replace("|", "\\|"), *_cells(one)) for one in found]
+    rows = [("metric", *_HEAD), (":---", *["---:"] * 6)]
+    rows += [(_markdown(_ascii(one.metric)), *_cells(one)) for one in found]
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
-    return "\n".join([table, "", *(f"- {note}" for note in _footnotes(found))]) + "\n"
+    return "\n".join([table, "", *(f"- {_markdown(note)}" for note in _footnotes(found))]) + "\n"
 
 
 def to_dict(found: Sequence[Comparison]) -> list[dict]:
@@ -77,13 +81,13 @@ def _ratio(value: float) -> str:
     return f"{value:.3f}" if value < 1000 else f"{value:.2g}"
 
 
-def _names(found: Sequence[Comparison]) -> tuple[list[str], list[str]]:
+def _names(found: Sequence[Comparison], most: int) -> tuple[list[str], list[str]]:
     names, notes = [], []
     for one in found:
         name = _ascii(one.metric)
-        if len(name) > _NAME:
+        if len(name) > most:
             notes.append(f"[{len(notes) + 1}] {name}")
-            name = f"[{len(notes)}] {name[: _NAME - 7]}..."
+            name = f"[{len(notes)}] {name[: max(0, most - 7)]}..."
         names.append(name)
     return names, notes
 
@@ -93,16 +97,15 @@ def _footnotes(found: Sequence[Comparison]) -> list[str]:
     tested = [one for one in found if one.design != "exact"]
     designs = sorted({one.design for one in tested})
     if designs:
-        notes.append(f"run order: {', '.join(designs)}; ratio is after / before")
+        notes.append(f"run order: {', '.join(designs)}; ratio: after / before without drift")
     if any(one.p_holm < LEVEL for one in tested):
         notes.append(f"*: below {LEVEL}")
-    if len(tested) > 1:
-        notes.append(f"p is corrected for {len(tested)} comparisons (Holm)")
+    if (count := sum(one.tested for one in found)) > 1:
+        notes.append(f"p is corrected for {count} comparisons (Holm)")
     for one in tested:
-        least = (
-            "no effect" if not math.isfinite(one.detectable) else f"{one.detectable:.1%} or more"
-        )
-        notes.append(f"{_ascii(one.metric)}: these runs could have shown {least}")
+        least = f"these runs could have shown {one.detectable:.1%} or more"
+        least = least if math.isfinite(one.detectable) else "these runs could show no effect at all"
+        notes.append(f"{_ascii(one.metric)}: {least}")
     for one in found:
         notes += [_ascii(note) for note in one.notes]
     return list(dict.fromkeys(notes))
@@ -110,3 +113,8 @@ def _footnotes(found: Sequence[Comparison]) -> list[str]:
 
 def _ascii(text: str) -> str:
     return text.encode("unicode_escape").decode("ascii")
+
+
+# Escapes what Markdown takes for HTML, a cell's end, emphasis or a link.
+def _markdown(text: str) -> str:
+    return re.sub(r"([|*_`\[\]])", r"\\\1", text).replace("<", "&lt;")
