@@ -11,6 +11,7 @@ from __future__ import annotations
 import html
 import math
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from scipy import stats
@@ -54,6 +55,8 @@ def stacks(samples: Samples) -> Counter[tuple[str, ...]]:
     counted = frame[frame["metric"].str.endswith(" samples") & frame["symbol"].notna()]
     if counted.empty or (frame["mark"].fillna("") == "cut").any():
         raise CompareError(f"no profile with all its samples. {ADVICE}")
+    if not counted["value"].sum():
+        raise CompareError("a profile with 0 samples: record for longer, or at a higher rate")
     if counted["metric"].nunique() > 1:
         raise CompareError("samples of several events: make one profile of each")
     found: Counter[tuple[str, ...]] = Counter()
@@ -76,13 +79,13 @@ def moved(before: Samples, after: Samples) -> list[Moved]:
 
 def to_text(found: list[Moved], most: int = 20) -> str:
     """Return an ASCII table of at most 75 columns, the functions that moved most."""
-    lines = [f"{'function':<32}{'before':>8}{'after':>8}{'change, points':>20}{'p':>7}"]
+    lines = [f"{'function':<28}{'before':>8}{'after':>8}{'change, points':>24}{'p':>7}"]
     for one in found[:most]:
         name = one.symbol.encode("unicode_escape").decode("ascii")
-        name = name if len(name) < 32 else f"{name[:28]}..."
+        name = name if len(name) < 28 else f"{name[:24]}..."
         points = f"{100 * one.difference:+.1f} ({100 * one.low:+.1f} to {100 * one.high:+.1f})"
         p = "<0.001" if one.p < 0.0005 else f"{one.p:.3f}"
-        lines.append(f"{name:<32}{one.share_before:>8.1%}{one.share_after:>8.1%}{points:>20}{p:>7}")
+        lines.append(f"{name:<28}{one.share_before:>8.1%}{one.share_after:>8.1%}{points:>24}{p:>7}")
     sizes = [sum(getattr(one, side) for one in found) for side in ("before", "after")]
     lines += ["", f"n = {sizes[0]} and {sizes[1]} samples; {len(found)} functions, the first "]
     lines[-1] += f"{min(most, len(found))} shown; p: Holm"
@@ -125,35 +128,50 @@ def flame_graph(before: Samples, after: Samples) -> str:
             for name in stack:
                 node = node.children.setdefault(name, _Node(name))
                 setattr(node, side, getattr(node, side) + count)
-    shapes: list[str] = []
-    depth = _draw(root, root, 0.0, 0, shapes)
+    frames = list(_frames(root))
+    shapes = [_shape(root, *frame) for frame in frames]
+    depth = max(depth for _, _, depth in frames)
     height = ROW * (depth + 1)
     head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" '
     head += f'viewBox="0 {-height} {WIDTH} {height}" font-family="monospace" font-size="11">'
     return "\n".join([head, *shapes, "</svg>"]) + "\n"
 
 
-# Draws a frame and those above it, callers below; returns the greatest depth.
-def _draw(node: _Node, root: _Node, x: float, depth: int, shapes: list[str]) -> int:
+# Every frame wide enough to be seen, its left end and its depth; callers first. A loop, because
+# stacks may be deeper than Python recurses.
+def _frames(root: _Node) -> Iterator[tuple[_Node, float, int]]:
+    waiting = [(root, 0.0, 0)]
+    while waiting:
+        node, x, depth = waiting.pop()
+        if WIDTH * node.after / root.after < LEAST:
+            continue
+        yield node, x, depth
+        for child in sorted(node.children.values(), key=lambda one: one.name):
+            waiting.append((child, x, depth + 1))
+            x += WIDTH * child.after / root.after
+
+
+def _shape(root: _Node, node: _Node, x: float, depth: int) -> str:
     width = WIDTH * node.after / root.after
-    if width < LEAST:
-        return depth
     old, new = node.before / root.before, node.after / root.after
     strength = min(1.0, abs(new - old) / max(new, old)) * 160
     other = f"{240 - strength:.0f}"
     colour = f"rgb(240,{other},{other})" if new >= old else f"rgb({other},{other},240)"
-    name, y = html.escape(node.name), -ROW * (depth + 1)
-    label = name if width > 7 * len(node.name) + 6 else ""
-    shapes.append(
+    shown = _printable(node.name)
+    name, y = html.escape(shown), -ROW * (depth + 1)
+    label = name if width > 7 * len(shown) + 6 else ""
+    return (
         f'<g><title>{name}: {old:.2%} to {new:.2%}</title><rect x="{x:.2f}" y="{y}" '
         f'width="{width:.2f}" height="{ROW - 1}" fill="{colour}"/>'
         f'<text x="{x + 3:.2f}" y="{y + 12}">{label}</text></g>'
     )
-    deepest = depth
-    for child in sorted(node.children.values(), key=lambda one: one.name):
-        deepest = max(deepest, _draw(child, root, x, depth + 1, shapes))
-        x += WIDTH * child.after / root.after
-    return deepest
+
+
+# XML has no place for most control characters, not even escaped; Unicode's others turn text around.
+def _printable(name: str) -> str:
+    return "".join(
+        one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in name
+    )
 
 
 def _moved(name: str, leaves: list[Counter], sizes: list[int]) -> Moved:

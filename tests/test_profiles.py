@@ -10,11 +10,20 @@ from test_ingest_captures import CAPTURES
 from analysis import cli, profiles
 from analysis.compare import CompareError
 from analysis.ingest import read, read_text
+from analysis.samples import Samples
 
 
 def script(counts):
     sample = "a 1 12.000001: 100 cpu-clock: \n\tffff {}+0x1 (x)\n\t10 main+0x2 (x)\n\n"
     return read_text("".join(sample.format(name) * count for name, count in counts.items()))
+
+
+def folded(counts):
+    columns = {"metric": "cycles samples", "unit": "count", "run": 0, "source": "f:1"}
+    return Samples.from_rows(
+        columns | {"value": float(count), "part": stack, "symbol": stack.split(";")[-1]}
+        for stack, count in counts.items()
+    )
 
 
 def test_functions_that_moved_come_first_with_intervals_that_hold_the_difference():
@@ -73,3 +82,28 @@ def test_the_flame_graph_is_an_svg_that_escapes_names(tmp_path, capsys):
     assert max(map(len, text.splitlines())) <= 75
     assert "n = 1639 and 1639 samples" in text
     assert ET.fromstring(target.read_text()).tag.endswith("svg")
+
+
+@pytest.mark.parametrize("name", ["a\x01b", "a\x0bb", "\ud800x", "\u202egnp.exe", "]]><script>"])
+def test_a_name_that_xml_cannot_hold_is_told_all_the_same(name):
+    svg = profiles.flame_graph(folded({name: 5, "g": 5}), folded({name: 9, "g": 5}))
+    titles = [one.text for one in ET.fromstring(svg.encode()).iter() if one.tag.endswith("title")]
+    assert len(titles) == 3
+    assert all(title.isprintable() for title in titles)
+
+
+def test_stacks_deeper_than_python_recurses_are_drawn():
+    deep = folded({";".join(f"f{place}" for place in range(3000)): 5})
+    assert "f2999: 100.00% to 100.00%" in profiles.flame_graph(deep, deep)
+
+
+def test_a_profile_of_no_samples_is_refused():
+    with pytest.raises(CompareError, match="0 samples"):
+        profiles.moved(folded({"f": 0}), folded({"f": 3}))
+
+
+def test_wide_intervals_stay_in_75_columns():
+    found = profiles.moved(folded({"f" * 40: 5, "g": 25}), folded({"f" * 40: 25, "g": 5}))
+    text = profiles.to_text(found)
+    assert "+66.7 (+42.8 to +79.9)" in text
+    assert max(map(len, text.splitlines())) <= 75
