@@ -240,7 +240,8 @@ def ab_calibration(table: pd.DataFrame, nr_runs: int) -> Figure:
         (right, "power", "found where every second side is slower"),
     ):
         bars = axes.barh(rows, table[column], color=colours, height=0.7)
-        axes.bar_label(bars, [f" {share:.1%}" for share in table[column]], fontsize=9)
+        told = [f"{share:.1%}" for share in table[column]]
+        axes.bar_label(bars, told, fontsize=9, padding=4, bbox={"color": "white", "pad": 0.5})
         axes.set_xlim(0, 1.15 if column == "power" else max(1.25 * table[column].max(), 0.1))
         axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         axes.set_xlabel(name)
@@ -252,7 +253,7 @@ def ab_calibration(table: pd.DataFrame, nr_runs: int) -> Figure:
     other = table[~ours]["false_positives"].max()
     found = (
         f"Of identical runs, this workbook's tests find at most {worst:.1%} different, "
-        f"the usual ones up to {other:.0%}"
+        f"the usual ones up to {other:.1%}"
     )
     n = f"n = {nr_runs} identical runs, every window of them one experiment; dashed: nominal 5%"
     frame(figure, found, n, frame_id(table))
