@@ -222,12 +222,19 @@ def _whatif(arguments) -> None:
 def _message(arguments) -> None:
     from analysis import report
 
-    print(
-        report.commit_message(
-            arguments.orders, arguments.arch, before=arguments.before, after=arguments.after
-        ),
-        end="",
+    # One architecture alone may be what a machine's table does not say.
+    alone = arguments.arch[0] if len(arguments.arch) == 1 else ""
+    own = time_cli.machine(argparse.Namespace(**vars(arguments) | {"arch": alone}))
+    text = report.commit_message(
+        arguments.orders,
+        arguments.arch,
+        before=arguments.before,
+        after=arguments.after,
+        style=arguments.style,
+        machine=own if arguments.machine else None,
+        source=Path(arguments.machine or "").name,
     )
+    print(text, end="")
 
 
 def _safety(arguments) -> None:
@@ -293,7 +300,7 @@ def _parser() -> argparse.ArgumentParser:
             options.json_alone,
             "compare published claims with predictions",
         ),
-        ("message", _message, options.message, "print a block for a commit message"),
+        ("message", _message, options.message, "print text for a commit message or cover letter"),
         ("safety", _safety, options.safety, "reclaim random worlds with and without each batch"),
         ("lab", lab_cli.run, lab_cli.arguments, "measure real kernels, emulated or here"),
         ("build", _build, options.build, "run all notebooks and write index.html"),

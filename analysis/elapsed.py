@@ -94,11 +94,16 @@ def reduction(
         Interval(float(low), float(best), float(high)),
         parameter_sd,
         float(np.sqrt(max(draws.var() - parameter_sd**2, 0))),
-        float((1 - best) * np.sqrt(2) * machines.run_noise()[0]),
+        pair_noise(float(best)),
         *(float(np.median(ns[:, kernel].sum(axis=1))) / 1e9 for kernel in (0, 1)),
         draws,
         only,
     )
+
+
+def pair_noise(reduction: float) -> float:
+    """Return the standard deviation of a reduction between two single runs: noise of both."""
+    return float((1 - reduction) * np.sqrt(2) * machines.run_noise()[0])
 
 
 def _errors(draws: int, alike: np.ndarray) -> np.ndarray:

@@ -208,11 +208,14 @@ def json_alone(command: argparse.ArgumentParser) -> None:
 
 
 def message(command: argparse.ArgumentParser) -> None:
-    """Add what a commit message is about."""
+    """Add what a commit message or cover letter is about."""
+    styles = ("blocks", "table", "cover")
+    command.add_argument("--style", choices=styles, default="table", help="default: table")
     orders = _read_by(parse_orders)
     command.add_argument("--orders", type=orders, default="0:9", help="e.g. 0:9 or 2,4,9")
     command.add_argument("--arch", type=_names(ARCHES), default=ARCHES, metavar="A,...")
     step(command)
+    time_cli.machine_arguments(command, _read_by(parse_size))
 
 
 def safety(command: argparse.ArgumentParser) -> None:

@@ -1,12 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0-only
+"""Messages say what was measured and predicted, and git and checkpatch.pl take them."""
+
 import functools
 import re
+import shlex
 import subprocess
 
+import numpy as np
 import pytest
 
-from analysis import elapsed, explain, fit, measurements, predict
-from analysis.report import ReportError, commit_message, instructions_pair
+from analysis import cli, elapsed, explain, fit, machines, measurements, predict
+from analysis.mail_lines import EATEN
+from analysis.report import STYLES, ReportError, commit_message, instructions_pair
 from analysis.units import folio_size
 from sim import MEASURED_ARCHES
 
@@ -22,7 +27,28 @@ MESSAGES = [
     {"before": "base", "after": "unmap", "orders": (5, 8)},
     {"before": "base", "after": "unmap-only", "orders": (2, 6)},
     {"before": "base", "after": "references", "arches": ("x86_64",), "orders": (1, 4)},
+    {"style": "blocks"},
+    {"style": "blocks", "orders": (9,), "arches": ("x86_64",)},
+    {"style": "cover"},
+    {"style": "cover", "orders": (0, 9)},
+    {"style": "cover", "before": "base", "after": "unmap", "orders": (2, 6)},
 ]
+TABLES = [asked for asked in (MESSAGES[0], *MESSAGES[7:]) if asked.get("style") != "blocks"]
+COLUMNS = "machine,arch,kernel,workload,order,metric,unit,value,run,source"
+# Names that would end a patch, start a comment or hide the text, were they not told apart.
+HOSTILE = ("# box", "--- a/mm", "From x", "diff -u a b", "\x1b[2J\u202e", "word" * 30, "a\tb")
+
+
+def mine(folder, *rows, name="box"):
+    """Return the machine of some runs: kernel, order, seconds."""
+    lines = [f'"{name}",x86_64,{kernel},reclaim,{order},real,s,{s},{run},"mine.txt:1"'
+             for run, (kernel, order, s) in enumerate(rows)]  # fmt: skip
+    path = folder / "mine.csv"
+    path.write_text("\n".join([COLUMNS, *lines]) + "\n")
+    return path
+
+
+PAIR = (("before", 4, 0.8), ("after", 4, 0.6))
 
 
 def tables(text):
@@ -42,21 +68,42 @@ def percent(ratio):
     return f"{whole:+d}%" if whole else "0%"
 
 
-@pytest.mark.parametrize("asked", MESSAGES)
-def test_it_can_be_pasted_into_a_commit_message(asked):
-    text = message(**asked)
+def assert_pasteable(text):
+    """Assert what git and scripts/checkpatch.pl ask of the text of a commit."""
     assert text.isascii()
     assert text.endswith(".\n")
-    for line in text.splitlines():
+    assert "\n\n\n" not in text
+    for line in text.split("\n"):
         assert len(line) <= 75
         assert line == line.rstrip()
-        assert not line.startswith("#")
-        assert "\t" not in line
-        assert line.isprintable()
+        assert line.isprintable()  # no tab either
+        assert not line.startswith(EATEN)
+        # A diff, a hunk, a stack dump, or a hash that checkpatch.pl takes for that of a commit.
+        assert not re.match(r"\s*(diff\b.*a/|--- +a/|\+\+\+ +b/|@@ |\[ *\d+\.\d{6}\])", line)
+        assert not re.search(r"(\s|^)[0-9a-f]{12,40}(?=[\s\"'(\[]|$)", line) or "commit" in line
+    # A commit is named as `commit HASH ("title")`.
+    for cited in re.findall(r"commit\s+[0-9a-f]{5,}\b([^;.]{3})", text):
+        assert re.match(r'\s\("', cited)
 
 
-@pytest.mark.parametrize("asked", MESSAGES[:2])
-def test_git_takes_it_as_it_is(asked, tmp_path):
+@pytest.mark.parametrize("asked", MESSAGES)
+def test_it_can_be_pasted_into_a_commit_message(asked):
+    assert_pasteable(message(**asked))
+
+
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_name_from_a_file_breaks_no_line(style, name, tmp_path):
+    machine = machines.captured(mine(tmp_path, *PAIR, name=name))
+    asked = {"orders": (4,), "arches": ("x86_64",), "style": style, "machine": machine}
+    text = commit_message(**asked, source=f"{name}.csv")
+    assert_pasteable(text)
+    assert "word" * 11 not in text
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_git_takes_it_as_it_is(style, tmp_path):
+    asked = {"style": style}
     (tmp_path / "message.txt").write_text(message(**asked))
 
     def git(*words):
@@ -70,7 +117,18 @@ def test_git_takes_it_as_it_is(asked, tmp_path):
     git("init", "--quiet")
     # strip is what git does to a message that was pasted into its editor.
     git("commit", "--quiet", "--allow-empty", "--cleanup=strip", "-F", "message.txt")
-    assert git("log", "-1", "--format=%B").rstrip("\n") == message(**asked).rstrip("\n")
+    written = message(**asked).rstrip("\n")
+    assert git("log", "-1", "--format=%B").rstrip("\n") == written
+    # And git am gives back what git format-patch mails; a sign-off is no part of the last line.
+    (tmp_path / "file").write_text("a\n")
+    git("add", "file")
+    (tmp_path / "titled.txt").write_text(f"mm: a title\n\n{written}\n")
+    git("commit", "--quiet", "--signoff", "-F", "titled.txt")
+    patch = git("format-patch", "-1").strip()
+    git("reset", "--quiet", "--hard", "HEAD~1")
+    git("am", "--quiet", "--scissors", patch)
+    signed = f"mm: a title\n\n{written}\n\nSigned-off-by: A <a@example.org>"
+    assert git("log", "-1", "--format=%B").rstrip("\n") == signed
 
 
 @pytest.mark.parametrize("asked", MESSAGES[1:5])
@@ -83,7 +141,7 @@ def test_orders_and_architectures_are_rows_and_columns_once_each():
     assert text == message(orders=(0, 4), arches=("arm64",))
 
 
-@pytest.mark.parametrize("asked", [MESSAGES[0], *MESSAGES[7:]])
+@pytest.mark.parametrize("asked", TABLES)
 def test_instructions_are_those_measured_and_a_star_marks_those_that_are_not(asked):
     before, after = asked.get("before", "references"), asked.get("after", "unmap")
     instructions, _ = tables(message(**asked))
@@ -92,12 +150,16 @@ def test_instructions_are_those_measured_and_a_star_marks_those_that_are_not(ask
     for order in orders:
         cells = instructions[folio_size(order)]
         for arch, cell in zip(asked.get("arches", MEASURED_ARCHES), cells, strict=True):
-            old, new, change = cell.split()
+            old, new, change, noise = cell.split()
             measured = measurements.plain_cells(arch, order)["instructions"]
             assert change.endswith("*") == measured.empty
             if not measured.empty:
                 assert (old, new) == tuple(f"{measured[k] / 1e6:.1f}" for k in (before, after))
                 assert change == percent(measured[after] / measured[before] - 1)
+                spread = measurements.plain_cells(arch, order)["spread"][[before, after]].max()
+                assert noise == (f"{spread:.1%}" if spread >= 0.0005 else "<0.1%")
+            else:
+                assert noise == "-"
 
 
 @pytest.mark.parametrize("arch", MEASURED_ARCHES)
@@ -111,7 +173,7 @@ def test_an_order_that_was_not_run_lies_between_its_neighbours(arch, order):
         assert below[side] > at[side] > above[side]
 
 
-@pytest.mark.parametrize("asked", [MESSAGES[0], *MESSAGES[7:]])
+@pytest.mark.parametrize("asked", TABLES)
 def test_changes_of_elapsed_time_are_those_predicted(asked):
     before, after = asked.get("before", "references"), asked.get("after", "unmap")
     _, changes = tables(message(**asked))
@@ -121,11 +183,14 @@ def test_changes_of_elapsed_time_are_those_predicted(asked):
             reduction = predict.predict(arch, order, before=before, after=after).elapsed_reduction
             ends = (reduction.best, reduction.low, reduction.high)
             expected = [percent(-end) for end in ends] if any(ends) else ["0%"]
-            assert re.findall(r"[+-]?\d+%", cell) == expected
+            *shown, noise = cell.split()
+            assert re.findall(r"[+-]?\d+%", " ".join(shown)) == expected
+            pair = np.sqrt(2) * machines.run_noise()[0]
+            assert noise == f"{(1 - reduction.best) * pair:.1%}"
 
 
 def test_the_published_times_and_what_they_are_worth_are_shown():
-    text = message(arches=("arm64",))
+    text = message(arches=("arm64",), style="blocks")
     assert re.search(r"^real +0m1\.018s +real +0m0\.249s$", text, re.MULTILINE)
     assert re.search(r"^sys +0m1\.018s +sys +0m0\.249s$", text, re.MULTILINE)
     assert "Elapsed reduction 75.5%, speedup 4.09x." in text
@@ -134,7 +199,64 @@ def test_the_published_times_and_what_they_are_worth_are_shown():
 
 @pytest.mark.parametrize("asked", [MESSAGES[5], MESSAGES[8]])
 def test_no_published_times_are_shown_for_what_they_are_not_of(asked):
-    assert "real" not in message(**asked).split()
+    assert "real" not in message(**asked, style="blocks").split()
+
+
+def test_a_cover_letter_has_its_sections_and_says_why():
+    text = message(style="cover")
+    titles = re.findall(r"^(.+)\n=+$", text, re.MULTILINE)
+    assert titles == [title for title, _ in STYLES["cover"]]
+    at = explain.consistent_orders()
+    for arch in MEASURED_ARCHES:
+        asked = {"before": "references", "after": "unmap", "metric": "instructions"}
+        found = explain.explain(arch, at[len(at) // 2], **asked)
+        most = found.parts.loc[found.parts["value"].idxmax()]
+        assert f"{arch}: {most['part']} {most['value'] / found.difference:.0%}" in text
+
+
+@pytest.mark.parametrize("asked", [{}, {"orders": (2, 4, 5)}, {"arches": ("x86_64",)}])
+@pytest.mark.parametrize("style", STYLES)
+def test_the_command_in_it_writes_it_again(style, asked, capsys):
+    text = message(**asked, style=style)
+    lines = re.search(r"^    (reclaim message(.*\\\n)*.*)$", text, re.MULTILINE)[1]
+    assert cli.main(shlex.split(lines.replace("\\\n", " "))[1:]) == 0
+    assert capsys.readouterr().out == text
+
+
+def test_times_of_ones_own_are_shown_beside_what_is_predicted(tmp_path):
+    runs = (("before", 4, 0.8), ("after", 4, 0.6), ("before", 4, 0.82), ("after", 4, 0.61))
+    path = mine(tmp_path, *runs, ("before", 6, 0.7), name="my box")
+    machine = machines.captured(path)
+    text = commit_message((4,), ("x86_64",), machine=machine, source=path.name)
+    row, unpatched = re.findall(r"^ +(?:64|256) KiB \|.*\|.*\|?.*$", text, re.MULTILINE)[:2]
+    assert row.split("|")[1].split()[:4] == ["2", "0.81", "0.605", f"{0.605 / 0.81 - 1:+.1%}"]
+    old, new = machine.observations[0], machine.observations[-1]
+    assert (old.order, new.order, new.kernel) == (4, 4, "unmap")
+    noise = 0.605 / 0.81 * np.hypot(old.noise_ns / old.ns, new.noise_ns / new.ns)
+    assert row.split("|")[1].split()[4] == f"{noise:.1%}"
+    reduction = predict.predict_on(machine, 4).elapsed_reduction
+    shown = re.findall(r"[+-]?\d+%", row.split("|")[2])
+    assert shown == [percent(-reduction[at]) for at in (1, 0, 2)]
+    assert unpatched.split("|")[1].split() == ["1+0", "0.7", "-", "-", "-"]
+    assert "--machine mine.csv --map 10737418240" in " ".join(text.replace("\\", "").split())
+    assert re.search(r"^time +0m0.810s +time +0m0.605s$", commit_message(
+        (4,), ("x86_64",), machine=machine, style="blocks"), re.MULTILINE)  # fmt: skip
+
+
+def test_sizes_that_nobody_told_are_not_guessed(tmp_path):
+    machine = machines.captured(mine(tmp_path, ("before", "", 0.8), ("after", "", 0.6)))
+    text = commit_message((4,), ("x86_64",), machine=machine)
+    assert re.search(r"^not stated \| +1 +0.8 +0.6 -25.0% +\d.\d% \| +-$", text, re.MULTILINE)
+
+
+def test_the_command_takes_a_machine(tmp_path, capsys):
+    path = mine(tmp_path, *PAIR)
+    words = ["message", "--orders", "4", "--arch", "x86_64", "--machine", str(path)]
+    assert cli.main(words) == 0
+    asked = {"machine": machines.captured(path), "source": path.name}
+    assert capsys.readouterr().out == commit_message((4,), ("x86_64",), **asked)
+    assert cli.main(["message", "--map", "1G"]) == 2
+    assert "only with --machine" in capsys.readouterr().err
 
 
 def test_a_claim_is_shown_as_a_claim():
@@ -149,11 +271,11 @@ def test_the_headline_is_of_the_orders_that_the_published_times_allow():
     assert f"{folio_size(at[0])} to {folio_size(at[-1])}" in headline
     assert f"{min(best):.0%} to {max(best):.0%} less time on arm64" in headline
     assert "predicted" in headline
-    assert message(orders=(9,)).startswith("Performance testing:\n")
+    assert message(orders=(9,)).startswith("Performance testing:\n\n")
 
 
 def test_the_footer_has_method_errors_and_digests():
-    footer = " ".join(message().rpartition("\n\n")[2].split())
+    footer = " ".join(message().partition("Method:")[2].split())
     for arch in MEASURED_ARCHES:
         cells = fit.leave_one_order_out(arch)
         error = cells[cells["order"] > 0]["relative_error"].abs().mean()
@@ -164,7 +286,8 @@ def test_the_footer_has_method_errors_and_digests():
 
 
 def test_ids_tell_messages_apart():
-    ids = [re.search(r"id ([0-9a-f]{12})", message(**asked))[1] for asked in MESSAGES]
+    asked_once = [asked for asked in MESSAGES if "style" not in asked]
+    ids = [re.search(r"id ([0-9a-f]{12})", message(**asked))[1] for asked in asked_once]
     assert len(set(ids)) == len(ids)
 
 
@@ -177,6 +300,7 @@ def test_ids_tell_messages_apart():
         ({"orders": ()}, "none.*expected one or more, 0 to 9"),
         ({"orders": (4, 10)}, r"\[10\].*0 to 9"),
         ({"orders": (-1,)}, r"\[-1\].*0 to 9"),
+        ({"style": "prose"}, "'prose': expected one of blocks, table, cover"),
     ],
 )
 def test_a_message_about_nothing_is_refused(asked, told):
@@ -187,5 +311,11 @@ def test_a_message_about_nothing_is_refused(asked, told):
 def test_a_published_time_over_a_minute_is_in_minutes(monkeypatch):
     seconds = {"base": 130.5, "references": 61.018, "unmap": 0.249}
     monkeypatch.setattr(elapsed, "published_seconds", lambda _metric="real": seconds)
-    text = commit_message(orders=(9,), arches=("arm64",))
+    text = commit_message(orders=(9,), arches=("arm64",), style="blocks")
     assert re.search(r"^real +1m1\.018s +real +0m0\.249s$", text, re.MULTILINE)
+
+
+def test_a_machine_that_ran_neither_kernel_is_refused(tmp_path):
+    machine = machines.captured(mine(tmp_path, ("base", 4, 0.8)))
+    with pytest.raises(ReportError, match="mine: no whole time of references or unmap"):
+        commit_message(machine=machine, source="mine")
