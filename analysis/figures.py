@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Figures: values in, one `matplotlib.figure.Figure` out.
 
-One colour per architecture, one marker per kernel or pair of kernels; measured is filled, what a
+One colour per architecture, one marker per kernel or series; measured is filled, what a
 model says is open, and intervals are always drawn. The title is the finding. Figures of what was
 measured, before any model, are in `analysis.measured`, of what times say in `analysis.inferred`;
 all can be had from here.
@@ -44,7 +44,7 @@ from analysis.sheet import (
     finite_limits,
     frame,
     frame_id,
-    legend_above,
+    kernel_legend,
     name_axis,
     number_ticks,
     one_id,
@@ -76,9 +76,11 @@ __all__ = [
     "waterfall",
 ]
 
-PAIR_MARKERS = "oDs^vP"
+SERIES_MARKERS = "osD^vP"
 REDUCTION_OF = {"time": "elapsed reduction", "instructions": "reduction of instructions"}
 TENS = [10**power for power in range(1, 9)]
+# What `safety.told` writes of a page-table entry.
+ENTRIES = "entries: p present, y young, d dirty, w writable, s soft-dirty, u uffd-wp; dark: differs"
 LEAST_CHANGE = 1e-9  # seconds or million instructions
 
 
@@ -112,8 +114,8 @@ def _reductions(axes: Axes, predictions: Sequence[Prediction]) -> None:
         own = [p for p in predictions if (p.arch, p.before, p.after, p.blind) == series[at]]
         x = np.array([p.order for p in own]) + step * (at - (len(series) - 1) / 2) - step / 6
         low, best, high = np.array([p.elapsed_reduction for p in own], float).T
-        marker = PAIR_MARKERS[pairs.index((before, after)) % len(PAIR_MARKERS)]
-        look = {"marker": marker, "color": COLOURS[arch]}
+        # One marker a series: colour alone would not tell architectures apart in grey.
+        look = {"marker": SERIES_MARKERS[at % len(SERIES_MARKERS)], "color": COLOURS[arch]}
         name = arch if len(pairs) == 1 else f"{arch}, {after} over {before}"
         said = f"{name}: predicted{' blind' if blind else ''}"
         points(axes, x, best, (best - low, high - best), label=said, **look)
@@ -291,7 +293,7 @@ def left_out(frames: Mapping[str, pd.DataFrame]) -> Figure:
     errors = pd.concat(frames.values())["relative_error"]
     panels[0].set_ylim(1.6 * min(-0.05, errors.min()), 1.6 * max(0.05, errors.max()))
     panels[0].set_ylabel("predicted instructions, over measured")
-    legend_above(body, panels[0])
+    kernel_legend(body, lambda _: {"linestyle": "none", "mfc": "white"})
     n = ", ".join(f"n = {len(cells)} cells of {arch}" for arch, cells in frames.items())
     frame(figure, _left_out_finding(frames), n, one_id(map(frame_id, frames.values())))
     return figure
@@ -326,7 +328,8 @@ def batch_safety(verdicts: Sequence[Verdict]) -> Figure:
     )
     worlds = sorted({verdict.nr_worlds for verdict in verdicts})
     n = f"n = {', '.join(f'{nr:,}' for nr in worlds)} random worlds a row, classic LRU"
-    frame(figure, title, n, one_id(verdict.id for verdict in verdicts))
+    notes = [ENTRIES] if broken else []
+    frame(figure, title, n, one_id(verdict.id for verdict in verdicts), notes)
     return figure
 
 

@@ -10,10 +10,12 @@ from matplotlib.ticker import PercentFormatter
 from analysis.coverage import HIGH, LOW
 from analysis.sheet import (
     COLOURS,
+    NEUTRAL,
     WIDTH,
     finite_limits,
     frame,
     frame_id,
+    interval_rows,
     legend_above,
     name_axis,
     number_ticks,
@@ -120,18 +122,15 @@ def fitted_times(observed: pd.DataFrame, arch: str, machine: str) -> Figure:
 
 
 def _residuals(axes: Axes, observed: pd.DataFrame, arch: str) -> None:
-    rows = np.arange(len(observed))
-    error = observed["error"].to_numpy()
-    reach = (observed["noise"] / observed["ns"]).to_numpy()
-    points(axes, error, rows, reach, across=True, marker="o", color=COLOURS[isa(arch)])
-    axes.axvline(0, color="black", linewidth=0.8)
-    axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    axes.set_xlabel("predicted over measured - 1; bars: noise of the measurement, 95%")
+    error, reach = observed["error"], observed["noise"] / observed["ns"]
     names = [
         row.what if pd.isna(row.order) else f"{row.what}, order {row.order}"
         for row in observed.itertuples()
     ]
-    name_axis(axes, names, [f"{value:+.1%}" for value in error])
+    said = [f"{value:+.1%}" for value in error]
+    interval_rows(axes, names, error, reach, said, marker="o", color=COLOURS[isa(arch)])
+    axes.axvline(0, color="black", linewidth=0.8)
+    axes.set_xlabel("predicted over measured - 1; bars: noise of the measurement, 95%")
 
 
 @styled
@@ -148,13 +147,12 @@ def interval_coverage(table: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(WIDTH, 1.8 + 0.36 * len(table)))
     axes = figure.subplots()
     share, n = table["covered"].to_numpy(), table["n"].to_numpy()
-    rows = np.arange(len(table))
     axes.axvspan(LOW, HIGH, color="0.9", zorder=0)
     axes.axvline(0.95, color="black", linewidth=0.8)
     reach = 1.96 * np.sqrt(share * (1 - share) / n)
-    points(axes, share, rows, reach, across=True, marker="o", color="black")
-    name_axis(axes, table["quantity"].tolist(), [f"{one:.1%}" for one in share])
-    axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    said = [f"{one:.1%}" for one in share]
+    names = table["quantity"].tolist()
+    interval_rows(axes, names, share, reach, said, marker="o", color=NEUTRAL)
     finite_limits(axes.set_xlim, [0.9, 1.0, *(share - reach), *np.minimum(share + reach, 1)])
     axes.set_xlabel("made-up machines whose truth the 95% interval holds; grey: 93% to 97%")
     inside = int(table["covered"].between(LOW, HIGH).sum())
@@ -251,18 +249,14 @@ def ablation_steps(table: pd.DataFrame, arch: str, order: int) -> Figure:
     figure = Figure(figsize=(WIDTH, 1.9 + 0.32 * len(table)))
     body = figure.subfigures()
     axes = body.subplots()
-    rows = np.arange(len(table))
     best = table["best"].to_numpy()
-    timed = np.isfinite(best)
     reach = (best - table["low"], table["high"] - best)
-    points(axes, best[timed], rows[timed], np.array(reach)[:, timed], across=True, marker="o",
-           color=COLOURS[isa(arch)], label="time, predicted")  # fmt: skip
-    axes.plot(table["instructions"], rows, "D", color="black", markersize=5,
-              label="instructions, measured under emulation")  # fmt: skip
     names = [f"{row.what}: {row.case}" for row in table.itertuples()]
     said = [f"{one:.0%}" if np.isfinite(one) else "" for one in best]
-    name_axis(axes, names, said)
-    axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    interval_rows(axes, names, best, reach, said, marker="o", color=COLOURS[isa(arch)],
+                  label="time, predicted")  # fmt: skip
+    axes.plot(table["instructions"], range(len(table)), "D", color=NEUTRAL, markersize=5,
+              label="instructions, measured under emulation")  # fmt: skip
     axes.set_xlim(-0.02, 1)
     axes.set_xlabel(
         f"reduction, {arch}, order {order} ({folio_size(order)}) unless it says another"

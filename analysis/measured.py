@@ -14,9 +14,11 @@ from analysis.measurements import CELL
 from analysis.sheet import (
     COLOURS,
     MARKERS,
+    NEUTRAL,
     WIDTH,
     frame,
     frame_id,
+    kernel_legend,
     legend_above,
     name_axis,
     number_ticks,
@@ -132,7 +134,7 @@ def emulated_instructions(cells: pd.DataFrame) -> Figure:
         axes.set_title(arch, loc="left", fontsize=10)
         order_axis(axes, plain["order"], narrow=True)
     panels[0].set_ylabel("instructions a freed page")
-    legend_above(body, panels[0])
+    kernel_legend(body, lambda kernel: {"linestyle": LINES[kernel]})
     n = f"n = {len(plain)} of {len(cells)} cells: classic LRU, one CPU, mapped by one process"
     frame(figure, _instructions_finding(plain), n, frame_id(plain))
     return figure
@@ -232,14 +234,13 @@ def ab_calibration(table: pd.DataFrame, nr_runs: int) -> Figure:
     figure = Figure(figsize=(WIDTH, 1.8 + 0.45 * len(table)))
     left, right = figure.subplots(1, 2, sharey=True)
     ours = (table["test"] == table["test"].iloc[0]).to_numpy()
-    palette = sns.color_palette("colorblind")
-    colours = [palette[0] if own else "0.7" for own in ours]
+    colours = [NEUTRAL if own else "0.8" for own in ours]
     rows = np.arange(len(table))
     for axes, column, name in (
         (left, "false_positives", "found where nothing differs"),
         (right, "power", "found where every second side is slower"),
     ):
-        bars = axes.barh(rows, table[column], color=colours, height=0.7)
+        bars = axes.barh(rows, table[column], color=colours, edgecolor=NEUTRAL, height=0.7)
         told = [f"{share:.1%}" for share in table[column]]
         axes.bar_label(bars, told, fontsize=9, padding=4, bbox={"color": "white", "pad": 0.5})
         axes.set_xlim(0, 1.15 if column == "power" else max(1.25 * table[column].max(), 0.1))

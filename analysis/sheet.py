@@ -19,7 +19,14 @@ from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure, SubFigure
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
+from matplotlib.lines import Line2D
+from matplotlib.ticker import (
+    FixedLocator,
+    FuncFormatter,
+    NullFormatter,
+    NullLocator,
+    PercentFormatter,
+)
 
 from analysis.files import write_whole
 from analysis.units import folio_size
@@ -28,6 +35,7 @@ from sim.ident import short_id
 
 WIDTH = 9  # inches: 900 pixels at 100 dots an inch
 COLOURS = dict(zip(MEASURED_ARCHES, sns.color_palette("colorblind"), strict=False))
+NEUTRAL = "0.25"  # of what belongs to no architecture
 MARKERS = dict(zip(FILE_SERIES, "osD^", strict=True))
 STYLE = [
     "default",
@@ -116,11 +124,14 @@ def frame_id(rows: pd.DataFrame) -> str:
 
 
 def order_axis(axes: Axes, orders: Iterable[int], *, narrow: bool = False) -> None:
-    """Make x the folio order, each with its size under it; `narrow`: the size takes two lines."""
+    """Make x the folio order, each with its size under it; `narrow`: as a kernel writes it, 64K."""
     first, last = int(min(orders)), int(max(orders))
     ticks = range(first, last + 1)
-    sizes = [folio_size(order).replace(" ", "\n" if narrow else " ") for order in ticks]
-    axes.set_xticks(ticks, [f"{order}\n{size}" for order, size in zip(ticks, sizes, strict=True)])
+    sizes = [folio_size(order) for order in ticks]
+    if narrow:
+        sizes = [size.replace(" ", "").removesuffix("iB") for size in sizes]
+    labels = [f"{order}\n{size}" for order, size in zip(ticks, sizes, strict=True)]
+    axes.set_xticks(ticks, labels, fontsize=8.5 if narrow else 10)
     axes.set_xlim(first - 0.6, last + 0.6)
     axes.grid(visible=False, axis="x")
     axes.set_xlabel("folio order and size")
@@ -140,6 +151,21 @@ def name_axis(axes: Axes, names: Sequence[str], said: Sequence[str] = ()) -> Non
 
 def _cut(name: str) -> str:
     return name if len(name) <= NAME_CHARS else name[: NAME_CHARS - 3] + "..."
+
+
+def interval_rows(
+    axes: Axes, names: Sequence[str], best, reach, said: Sequence[str], **look
+) -> None:
+    """Draw one row a name: an open point, its interval in shares, and in words at the right.
+
+    A row whose value is not known stays empty. `reach` and `look`: as of `points`.
+    """
+    best = np.asarray(best, float)
+    rows, known = np.arange(len(names)), np.isfinite(best)
+    reach = np.asarray(reach, float)[..., known]
+    points(axes, best[known], rows[known], reach, across=True, **look)
+    name_axis(axes, names, said)
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
 
 
 def points(axes: Axes, x, y, reach, *, across: bool = False, **look) -> None:
@@ -167,6 +193,23 @@ def number_ticks(axis: Axis, ticks: Sequence[float], text: str = "{:,.10g}") -> 
     axis.set_major_formatter(FuncFormatter(lambda value, _: text.format(value) if value else "0"))
     axis.set_minor_locator(NullLocator())
     axis.set_minor_formatter(NullFormatter())
+
+
+def kernel_legend(figure: SubFigure, look: Callable[[str], dict]) -> None:
+    """Name the kernels above panels of several architectures: a marker each, and no colour.
+
+    Args:
+        figure: a subfigure, as of `legend_above`.
+        look: what else a kernel is drawn with, keyword arguments of `Line2D`.
+    """
+    handles = [
+        Line2D([], [], marker=marker, label=kernel, **{"color": NEUTRAL} | look(kernel))
+        for kernel, marker in MARKERS.items()
+    ]
+    figure.legend(
+        handles=handles, loc="outside upper left", ncols=4, frameon=False, fontsize=9,
+        handlelength=3,  # as long as a line's pattern
+    )  # fmt: skip
 
 
 def legend_above(figure: SubFigure, axes: Axes, ncols: int = 4) -> None:

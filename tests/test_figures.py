@@ -140,6 +140,34 @@ def test_time_and_instructions_have_a_panel_each_and_pairs_a_marker_each():
     assert len(set(markers)) == 2
 
 
+def test_architectures_differ_by_more_than_colour():
+    given = [prediction("arm64"), prediction("x86_64")]
+    axes = figures.reduction_by_order(given).axes[0]
+    assert len({container[0].get_marker() for container in axes.containers}) == 2
+    assert {line.get_marker() for line in lines(axes, "measured")} == {"o", "s"}
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda: figures.left_out({arch: cells() for arch in ("arm64", "x86_64")}),
+        lambda: figures.emulated_instructions(cells(arch=["arm64", "x86_64"])),
+    ],
+)
+def test_a_legend_of_kernels_has_no_colour_of_an_architecture(draw):
+    (legend,) = draw().findobj(mpl.legend.Legend)
+    assert [text.get_text() for text in legend.get_texts()] == list(sheet.MARKERS)
+    handles = legend.legend_handles
+    assert [line.get_marker() for line in handles] == list(sheet.MARKERS.values())
+    assert {line.get_color() for line in handles} == {sheet.NEUTRAL}
+
+
+def test_narrow_orders_have_a_size_on_one_line():
+    figure = figures.left_out({"arm64": cells(order=[0, 8])})
+    labels = [label.get_text() for label in figure.axes[0].get_xticklabels()]
+    assert (labels[0], labels[-1]) == ("0\n4K", "8\n1M")
+
+
 def test_orders_are_labelled_with_folio_sizes_and_all_ten_fit():
     figure = figures.reduction_by_order([prediction(order=order) for order in range(10)])
     labels = [label.get_text() for label in figure.axes[0].get_xticklabels()]
