@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The page that shows every result of the workbook: one file that loads nothing else.
+"""The page that shows every result of the workbook, and one a notebook; they load nothing else.
 
 Figures are images within the page, so that neither ids nor scripts of one SVG can reach another or
 the page; all text is escaped, because names, tables and messages come from files.
@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from analysis import measurements
+from analysis import measurements, notebook_html
 from analysis.files import write_whole
 from analysis.params import PARAMETERS
 from sim.ident import short_id
@@ -45,38 +45,50 @@ class PageError(Exception):
 
 
 def write_page(out: Path) -> Path:
-    """Write out/index.html from what the notebooks saved below `out`; return its path.
+    """Write out/index.html, and a page a notebook, from what the notebooks saved; return its path.
 
     The same results give the same bytes.
 
     Raises:
         PageError: a result, or a file that it names, is missing or not what was expected.
         MeasurementError: the manifest of data/ cannot be read.
-        OSError: the page cannot be written.
+        OSError: a page cannot be written.
     """
     out = Path(out)
-    sections = [_section(out, notebook) for notebook in PARAMETERS]
     loader = FileSystemLoader(Path(__file__).parent)
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True, keep_trailing_newline=True,
     )  # fmt: skip
+    sections = [_section(out, notebook) for notebook in PARAMETERS]
     html = environment.get_template("page.html.j2").render(
         sections=sections,
         manifest=measurements.manifest(),
         id=short_id([section["id"] for section in sections]),
     )
-    return write_whole(out / "index.html", html.encode("utf-8", "replace"))
+    template = environment.get_template("notebook.html.j2")
+    for section in sections:
+        _write(out / "notebooks" / f"{section['notebook']}.html", template.render(section))
+    return _write(out / "index.html", html)
+
+
+def _write(path: Path, html: str) -> Path:
+    return write_whole(path, html.encode("utf-8", "replace"))
 
 
 def _section(out: Path, notebook: str) -> dict:
     result = _result(out, notebook)
-    executed = Path("notebooks", f"{notebook}.ipynb")
-    _read(out / executed, notebook)
+    executed = out / "notebooks" / f"{notebook}.ipynb"
+    try:
+        body = notebook_html.body(_text(executed, notebook))
+    except ValueError as error:
+        raise _broken(executed, f"not a notebook ({error})", notebook) from None
     return result | {
+        "body": body,
         "inputs": list(_leaves(result["inputs"])),
         "numbers": list(_leaves(result["numbers"])),
-        "executed": quote(executed.as_posix()),
+        "executed": quote(f"notebooks/{notebook}.html"),
+        "source": quote(f"notebooks/{notebook}.ipynb"),
         "figures": [_figure(out, notebook, figure) for figure in result["figures"]],
         "tables": [_table(out, notebook, name) for name in result["tables"]],
         "texts": [

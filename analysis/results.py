@@ -86,7 +86,8 @@ def remove(out: Path, notebook: str, result: Mapping) -> None:
     Raises:
         ResultsError: a file cannot be removed.
     """
-    names = [Path("results", f"{notebook}.json"), Path("notebooks", f"{notebook}.ipynb")]
+    names = [Path("results", f"{notebook}.json")]
+    names += [Path("notebooks", f"{notebook}.{suffix}") for suffix in ("ipynb", "html")]
     for figure in result.get("figures", ()):
         names += [Path("figures", f"{figure['name']}.{suffix}") for suffix in ("svg", "png")]
     names += [Path("tables", f"{table}.csv") for table in result.get("tables", ())]

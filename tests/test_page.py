@@ -7,9 +7,11 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+import nbformat
 import pytest
+from nbformat import v4
 
-from analysis import measurements, page
+from analysis import measurements, notebook_html, page, results
 from analysis.page import PageError, write_page
 from analysis.params import PARAMETERS
 
@@ -70,8 +72,39 @@ def out(tmp_path):
         (tmp_path / "figures" / f"figure{number}.svg").write_bytes(SVG)
         (tmp_path / "tables" / f"table{number}.csv").write_text("order,seconds\n4,0.123456789\n")
         (tmp_path / f"text{number}.txt").write_text("\nmm: rmap\n\n  a   b\n")
-        (tmp_path / "notebooks" / f"{notebook}.ipynb").write_text("{}")
+        (tmp_path / "notebooks" / f"{notebook}.ipynb").write_text(executed())
     return tmp_path
+
+
+def executed(*outputs, source="x = 1  # one", text="# Title") -> str:
+    """Return an executed notebook of a cell of text and one of code, as it lies in a file."""
+    cells = [v4.new_markdown_cell(text), v4.new_code_cell(source, outputs=list(outputs))]
+    return nbformat.writes(v4.new_notebook(cells=cells))
+
+
+def printed(kind: str, content: str):
+    """Return what a cell printed; kind: a mime type, stdout or error."""
+    if kind == "stdout":
+        return v4.new_output("stream", name="stdout", text=content)
+    if kind == "error":
+        return v4.new_output("error", ename=content, evalue=content, traceback=[content])
+    return v4.new_output("display_data", data={kind: content})
+
+
+def assert_loads_and_runs_nothing(html: str) -> None:
+    """Assert that a browser would find nothing to fetch or run, and may not if it did."""
+    reader = Reader(html)
+    assert not {tag for tag, _ in reader.tags} & {"script", "svg", "link", "iframe", "object",
+                                                  "form", "base", "video", "audio"}  # fmt: skip
+    for tag, attributes in reader.tags:
+        assert not [name for name in attributes if name.startswith("on") or name == "style"]
+        assert attributes.get("src", "data:image/").startswith("data:image/")
+        assert ":" not in attributes.get("href", "")
+        if tag == "meta" and attributes.get("http-equiv") == "Content-Security-Policy":
+            policy = attributes["content"]
+    assert policy == "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+    (style,) = re.findall(r"<style>(.*?)</style>", html, re.DOTALL)
+    assert not re.search(r"url\(|@import|http", style)
 
 
 def test_everything_saved_is_on_the_page_answers_first_in_order_of_the_notebooks(out):
@@ -108,9 +141,8 @@ def test_figures_lie_within_the_page_and_no_resource_is_loaded(out):
         kind, content = image["src"].split(",")
         assert kind == "data:image/svg+xml;base64"
         assert base64.b64decode(content) == SVG
-    assert not {tag for tag, _ in reader.tags} & {"script", "svg", "link", "iframe", "object"}
-    assert "http" not in " ".join(reader.values("href") + reader.values("src"))
-    assert "url(" not in (out / "index.html").read_text()
+    for path in (out / "index.html", *(out / "notebooks").glob("*.html")):
+        assert_loads_and_runs_nothing(path.read_text())
 
 
 def test_links_lead_to_files_and_sections_that_are_there(out):
@@ -118,9 +150,95 @@ def test_links_lead_to_files_and_sections_that_are_there(out):
     ids = reader.values("id")
     assert len(ids) == len(set(ids))
     links = reader.values("href")
-    assert len(links) == 4 * len(NOTEBOOKS)
+    assert len(links) == 6 * len(NOTEBOOKS)
     for link in links:
         assert link[1:] in ids if link.startswith("#") else (out / link).is_file()
+    for notebook in NOTEBOOKS:
+        assert f"notebooks/{notebook}.html" in links
+        back = Reader((out / "notebooks" / f"{notebook}.html").read_text()).values("href")
+        assert back == [f"../index.html#{notebook}"]
+        assert notebook in ids
+
+
+def test_the_page_can_be_read_on_a_phone_in_the_dark_and_on_paper(out):
+    write_page(out)
+    for path in (out / "index.html", out / "notebooks" / f"{FIRST}.html"):
+        html = path.read_text()
+        assert '<meta name="viewport" content="width=device-width, initial-scale=1">' in html
+        for query in ("prefers-color-scheme: dark", "print"):
+            assert f"@media {query}" in html or f"@media ({query})" in html
+    # What is wider than a phone lies in a box that scrolls.
+    html = (out / "index.html").read_text()
+    assert re.findall(r'<div class="wide" tabindex="0">\s*<(table|img)', html)
+    assert len(re.findall("<table>|<img ", html)) == html.count('<div class="wide"')
+
+
+def test_a_notebook_shows_what_was_run_and_printed(out):
+    plot = printed("image/svg+xml", SVG.decode())
+    table = "<table><tr><th>order</th></tr><tr><td>4</td></tr></table>"
+    cells = executed(plot, printed("text/html", table), printed("stdout", "\x1b[31mred\x1b[0m"))
+    (out / "notebooks" / f"{FIRST}.ipynb").write_text(cells)
+    write_page(out)
+    reader = Reader((out / "notebooks" / f"{FIRST}.html").read_text())
+    for said in ("Title 01", "x = 1  # one", "order", "red"):
+        assert said in reader.text
+    (image,) = reader.values("src")
+    assert base64.b64decode(image.split(",")[1]) == SVG
+    assert [tag for tag, _ in reader.tags].count("table") == 1
+
+
+HOSTILE = (
+    "<script>alert(1)</script>",
+    "<img src=https://example.org/a.png onerror=alert(1)>",
+    "<style>@import url(https://example.org)</style>",
+    "<svg onload=alert(1)><a href='javascript:alert(1)'>b</a></svg>",
+    "<iframe src=https://example.org></iframe><base href=https://example.org>",
+    "</pre></td></table></main><form action=https://example.org><input autofocus onfocus=a()>",
+    "![a](https://example.org/a.png) [b](javascript:alert(1)) <b style='background:url(//a)'>",
+    "\x1b]8;;https://example.org\x1b\\a\x1b[31m<script>",
+    "<math><mtext><table><mglyph><style><!--</style><img title='--><img src onerror=alert(1)>'>",
+)
+KINDS = ("stdout", "error", "text/plain", "text/html", "text/markdown", "text/latex",
+         "image/svg+xml", "image/png", "application/javascript")  # fmt: skip
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
+def test_markup_that_a_notebook_printed_loads_and_runs_nothing(out, hostile):
+    cells = executed(*(printed(kind, hostile) for kind in KINDS), source=f"x = {hostile!r}",
+                     text=f"# Title\n\n{hostile}")  # fmt: skip
+    (out / "notebooks" / f"{FIRST}.ipynb").write_text(cells)
+    write_page(out)
+    html = (out / "notebooks" / f"{FIRST}.html").read_text()
+    assert_loads_and_runs_nothing(html)
+    assert Reader(html).values("href") == [f"../index.html#{FIRST}"]
+
+
+@pytest.mark.parametrize("kind", ["stdout", "text/plain", "error"])
+def test_printed_markup_is_still_there_to_be_read(kind):
+    shown = Reader(notebook_html.body(executed(printed(kind, MARKUP)))).text
+    assert MARKUP in shown
+
+
+def test_names_that_captures_hold_are_text_in_a_notebook():
+    frame = measurements.instructions().head(2).assign(arch=HOSTILE[0], kernel=HOSTILE[1])
+    html = notebook_html.body(executed(printed("text/html", frame._repr_html_())))
+    reader = Reader(html)
+    assert reader.text.count(HOSTILE[0]) == 2
+    assert "<img src=https" in reader.text  # pandas cuts what is longer
+    assert "dataframe" not in reader.text  # pandas' style is no text
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", '{"nbformat": 4, "cells": [1]}', "null"])
+def test_a_notebook_that_is_none_is_refused(out, content):
+    (out / "notebooks" / f"{FIRST}.ipynb").write_text(content)
+    with pytest.raises(PageError, match=f"{FIRST}.*not a notebook.*run notebook"):
+        write_page(out)
+
+
+def test_pages_of_notebooks_go_with_their_results(out):
+    write_page(out)
+    results.remove(out, FIRST, json.loads((out / "results" / f"{FIRST}.json").read_text()))
+    assert [path.stem for path in sorted((out / "notebooks").glob("*.html"))] == NOTEBOOKS[1:]
 
 
 def test_the_message_is_preformatted_as_it_is(out):
