@@ -153,14 +153,15 @@ def _headline(asked: Asked) -> str:
 # What a machine's own times say, where both kernels ran.
 def _found(asked: Asked) -> str:
     parts = [
-        f"{report_tables.measured_change(old, new)[0]:+.1%} at "
-        f"{report_tables.size_on(asked.machine.arch, order)}"
+        f"{report_tables.measured_change(old, new)[0]:+.1%} "
+        f"({report_tables.size_on(asked.machine.arch, order)})"
         for _, order, old, new in _pairs(asked)
         if old and new
     ]
     if not parts:
         return ""
-    return f"Measured on {_name(asked.machine)}, change of the time: {', '.join(parts)}."
+    changes = ", ".join(parts)
+    return f"Measured on {_name(asked.machine)}, change of the time by folio size: {changes}."
 
 
 def _predicted(asked: Asked) -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""README.md: every shell and Python block is run, and the answer is today's."""
+"""README.md and docs/: every shell and Python block is run, and the answer is today's."""
 
 import os
 import re
@@ -14,7 +14,18 @@ from analysis import readme
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+PAGES = sorted((ROOT / "docs").glob("*.md"))
+DOCS = {path.name: path.read_text(encoding="utf-8") for path in PAGES}
+
+
+def blocks_of(text: str) -> list[tuple[str, str]]:
+    """Return kind and content of each fenced block."""
+    return re.findall(r"^```(\w+)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+
+
+BLOCKS = blocks_of(README)
+PYTHON = [code for text in (README, *DOCS.values()) for kind, code in blocks_of(text)
+          if kind == "python"]  # fmt: skip
 INSIDE = "RECLAIM_README_TEST"
 
 
@@ -64,17 +75,36 @@ def test_shell_blocks_run(block, checkout):
         assert (checkout / "build" / "index.html").stat().st_mtime_ns == page
 
 
-@pytest.mark.parametrize("block", [code for kind, code in BLOCKS if kind == "python"])
+@pytest.mark.parametrize("name", DOCS)
+def test_shell_blocks_of_a_page_run_one_after_the_other(name, checkout):
+    block = "\n".join(code for kind, code in blocks_of(DOCS[name]) if kind == "sh")
+    done = run(block, checkout)
+    assert done.returncode == 0, f"{block}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+
+
+@pytest.mark.parametrize("block", PYTHON)
 def test_python_blocks_print_what_they_say(block):
-    said = re.search(r"# (\S+)$", block, re.MULTILINE)[1]
+    said = re.search(r"print\(.*# (.+)$", block.rstrip())[1]
     done = subprocess.run([sys.executable, "-c", block], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == said
+    assert " ".join(done.stdout.split()) == said
 
 
-def test_every_block_is_of_a_kind_that_is_run():
-    assert BLOCKS
-    assert {kind for kind, _ in BLOCKS} <= {"sh", "python"}
-    assert README.count("```") == 2 * len(BLOCKS)
+@pytest.mark.parametrize("text", [README, *DOCS.values()], ids=["README.md", *DOCS])
+def test_every_block_is_of_a_kind_that_is_run(text):
+    found = blocks_of(text)
+    assert found
+    assert {kind for kind, _ in found} <= {"sh", "python"}
+    assert text.count("```") == 2 * len(found)
+
+
+@pytest.mark.parametrize("name", DOCS)
+def test_links_and_names_of_files_lead_somewhere(name):
+    for link in re.findall(r"\]\(([^)]+)\)", DOCS[name]):
+        page, _, heading = link.partition("#")
+        titles = re.findall(r"^#+ (.+)$", DOCS[page], re.MULTILINE)
+        assert not heading or heading in [title.lower().replace(" ", "-") for title in titles]
+    for path in re.findall(r"`((?:sim|analysis|data|tests|docs|notebooks)/[\w./]*)`", DOCS[name]):
+        assert (ROOT / path).exists()
 
 
 def test_answer_is_todays():
