@@ -7,6 +7,7 @@ where the mapping processes ran; unless it is said, half of the draws take eithe
 memory.reclaim from another process can go.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
 
@@ -35,6 +36,7 @@ class Reduction:
         noise_sd: that of one more pair of runs, beyond the interval.
         before_s, after_s: medians of the two times, seconds.
         draws: shape (draws,), with model error. costs_only: without.
+        seconds: draws of the two times, with model error, shape (draws, 2).
     """
 
     interval: Interval
@@ -45,6 +47,7 @@ class Reduction:
     after_s: float
     draws: np.ndarray
     costs_only: np.ndarray
+    seconds: np.ndarray
 
     @property
     def id(self) -> str:
@@ -56,7 +59,7 @@ def reduction(
     costs: timing.TimeFit,
     before: str,
     after: str,
-    order: int,
+    order: int | Mapping[int, float],
     *,
     flushes: tuple[str, ...] = (),
     workload: str = "file",
@@ -67,6 +70,7 @@ def reduction(
     Args:
         costs: of the machine.
         before, after: keys of `sim.KERNELS`.
+        order: folio order, or shares of the memory by order, each taken as if it were alone.
         flushes: members of `stalls.FLUSHES`, each as likely; `OPEN_FLUSHES` if empty.
         workload: "file": the machine's write to memory.reclaim; "lazyfree": MADV_PAGEOUT of
             128 MiB.
@@ -77,8 +81,9 @@ def reduction(
     """
     flushes = flushes or OPEN_FLUSHES[isa(costs.machine.arch)]
     # Shape (flushes, kernels, terms, parts); each draw goes one way.
+    shares = order if isinstance(order, Mapping) else {order: 1.0}
     pairs = [
-        [request_terms(costs, kernel, order, flush, workload, **world) for flush in flushes]
+        [_mixed_terms(costs, kernel, shares, flush, workload, world) for flush in flushes]
         for kernel in (before, after)
     ]
     terms = np.array(pairs).swapaxes(0, 1)
@@ -98,6 +103,14 @@ def reduction(
         *(float(np.median(ns[:, kernel].sum(axis=1))) / 1e9 for kernel in (0, 1)),
         draws,
         only,
+        np.maximum(wrong, 0).sum(axis=2) / 1e9,
+    )
+
+
+def _mixed_terms(costs, kernel, shares, flush, workload, world) -> np.ndarray:
+    return sum(
+        share * request_terms(costs, kernel, order, flush, workload, **world)
+        for order, share in shares.items()
     )
 
 

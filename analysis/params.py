@@ -6,13 +6,13 @@ with `read` before a kernel starts; the first cell of each notebook after its pa
 again with `check`, which is what plain papermill and JupyterLab meet.
 """
 
-import ast
 import difflib
 from collections.abc import Callable, Container, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from analysis.injected import assigned_just_before
 from analysis.units import UnitError, parse_orders, parse_size
 from sim import (
     ACCESSES,
@@ -26,9 +26,6 @@ from sim import (
 )
 
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
-
-# What papermill writes above the parameters that it injects.
-INJECTED = "# Parameters"
 
 # Kernels whose time was published, on arm64.
 PUBLISHED = ("base", "references", "unmap")
@@ -121,11 +118,7 @@ class SimulateReclaim:
 
     def __post_init__(self) -> None:
         _check_fields(self)
-        try:
-            self.world.nr_pages(ARCHES[self.arch])
-            self.world.nr_to_reclaim(ARCHES[self.arch])
-        except WorldError as error:
-            raise _refusal(type(self), [str(error)]) from None
+        _check_world(self)
 
     @property
     def world(self) -> World:
@@ -253,6 +246,39 @@ class CompareAb:
         _check_fields(self)
 
 
+@dataclass(frozen=True)
+class Explore:
+    """Parameters of explore: where its controls start."""
+
+    arch: str = _one("arm64", MEASURED_ARCHES)
+    before: str = _one("references", FILE_SERIES)
+    after: str = _one("unmap", FILE_SERIES)
+    lru: str = _one("classic", LRUS)
+    order: int = _whole(4, 0, 9)
+    folios: str = _checked("", lambda _: True, "shares of memory by order, 0:0.2,4:0.8, or empty")
+    map_size: str = _size("256M")
+    reclaim_size: str = _size("0.2G")
+    mapped_by: int = _whole(1, 1, 1024)
+    capture: str = _checked("", lambda _: True, "a capture of your own; empty: none")
+    out: str = _out()
+
+    def __post_init__(self) -> None:
+        _check_fields(self)
+        _check_step(self)
+        _check_world(self)
+
+    @property
+    def world(self) -> World:
+        """The world that is asked for."""
+        return World(
+            map_bytes=parse_size(self.map_size),
+            reclaim_bytes=parse_size(self.reclaim_size),
+            order=self.order,
+            folios=self.folios,
+            mapped_by=self.mapped_by,
+        )
+
+
 Params = (
     Measurements
     | SimulateReclaim
@@ -263,6 +289,7 @@ Params = (
     | Lab
     | Safety
     | CompareAb
+    | Explore
 )
 
 PARAMETERS: dict[str, type[Params]] = {
@@ -274,6 +301,7 @@ PARAMETERS: dict[str, type[Params]] = {
     "06_commit_message": CommitMessage,
     "07_lab": Lab,
     "compare_ab": CompareAb,
+    "explore": Explore,
     "safety": Safety,
 }
 
@@ -320,7 +348,7 @@ def check(notebook: str, namespace: Mapping[str, object]) -> Params:
     if unset := [name for name in names if name not in namespace]:
         raise _refusal(kind, [f"{name}: not set; run the parameters cell" for name in unset])
     asked = {name: namespace[name] for name in names}
-    strays = _assigned_just_before(namespace.get("In", []), set(names))
+    strays = assigned_just_before(namespace.get("In", []), set(names))
     return _make(kind, asked | {name: namespace.get(name) for name in strays})
 
 
@@ -379,6 +407,14 @@ def _check_step(asked) -> None:
         raise _refusal(type(asked), [problem])
 
 
+def _check_world(asked) -> None:
+    try:
+        asked.world.nr_pages(ARCHES[asked.arch])
+        asked.world.nr_to_reclaim(ARCHES[asked.arch])
+    except WorldError as error:
+        raise _refusal(type(asked), [str(error)]) from None
+
+
 # Text that stays text is refused afterwards, with the type that was expected.
 def _typed(value: object, wanted: type | None) -> object:
     if not isinstance(value, str):
@@ -388,25 +424,3 @@ def _typed(value: object, wanted: type | None) -> object:
     if wanted is bool:
         return {"true": True, "false": False}.get(value.strip().lower(), value)
     return value
-
-
-# The names that the cell run just before this one assigns, beyond `names`, if it is the cell that
-# papermill injects or the parameters cell itself: any other cell may set what it likes.
-def _assigned_just_before(cells: list[str], names: set[str]) -> list[str]:
-    before = cells[-2] if len(cells) > 1 else ""
-    try:
-        body = ast.parse(before).body
-    except (SyntaxError, ValueError):
-        return []
-    assigned = {name: None for statement in body for name in _targets(statement)}
-    if not before.startswith(INJECTED) and not names <= set(assigned):
-        return []
-    return [name for name in assigned if name not in names]
-
-
-def _targets(statement: ast.stmt) -> list[str]:
-    if isinstance(statement, ast.AnnAssign):
-        targets = [statement.target]
-    else:
-        targets = statement.targets if isinstance(statement, ast.Assign) else []
-    return [target.id for target in targets if isinstance(target, ast.Name)]

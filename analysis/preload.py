@@ -35,6 +35,7 @@ MODULES = (
     "analysis.calibration",
     "analysis.claims",
     "analysis.coverage",
+    "analysis.explore",
     "analysis.figures",
     "analysis.folio_sizes",
     "analysis.measurements",

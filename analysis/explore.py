@@ -1,0 +1,307 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""One request under two kernels, as fast as a control moves: events, costs, what is saved.
+
+A mixture of folio orders is simulated as it is; it is priced as its orders alone, each by its share
+of the memory, because costs are fitted to worlds of one order.
+"""
+
+import textwrap
+from dataclasses import dataclass
+from functools import cache, cached_property, lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from analysis import elapsed, fit, machines, params, predict, timing
+from analysis.groups import GROUPS
+from analysis.ingest import symbols
+from analysis.interval import Interval
+from analysis.samples import Samples
+from analysis.stalls import NR_PRICES, group_counts_of, terms_of
+from analysis.units import folio_size
+from sim import Events
+from sim.events import listed
+from sim.ident import short_id
+
+# Rows of events that are shown: those that differ most, then those that happen most.
+NR_EVENTS = 10
+# What kernels save that execute the same events.
+NOTHING = Interval(0.0, 0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What both kernels spend, and what `after` saves of it: 1 - after / before."""
+
+    unit: str
+    before: Interval
+    after: Interval
+    reduction: Interval
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One request under two kernels.
+
+    Attributes:
+        asked: the request.
+        before, after: its events.
+        instructions, time: its costs, 95% intervals.
+    """
+
+    asked: params.Explore
+    before: Events
+    after: Events
+    instructions: Cost
+    time: Cost
+
+    @cached_property
+    def id(self) -> str:
+        """Id of the events and of what they cost."""
+        ends = [f"{end:.6g}" for cost in (self.instructions, self.time) for end in cost.reduction]
+        return short_id([self.before.id, self.after.id, ends])
+
+    @property
+    def folios(self) -> str:
+        """The folios, as people say them: "64 KiB", or "20% 4 KiB, 80% 64 KiB"."""
+        shares = self.asked.world.shares
+        if len(shares) == 1:
+            return folio_size(*shares)
+        return ", ".join(f"{share:.0%} {folio_size(order)}" for order, share in shares.items())
+
+    @property
+    def finding(self) -> str:
+        """What changes, in one sentence."""
+        asked = self.asked
+        if self.before.counts == self.after.counts:
+            return (
+                f"{asked.arch}, {self.folios}: {asked.before} and {asked.after} execute the same "
+                "events, nothing is saved"
+            )
+        return (
+            f"{asked.arch}, {self.folios}: {asked.after} saves "
+            f"{percent(self.instructions.reduction)} of the instructions of {asked.before}, and "
+            f"{percent(self.time.reduction)} of the time"
+        )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What must be known to read it."""
+        world = self.asked.world
+        mixed = "a mixture is priced as the sum of its orders, each as if it were alone"
+        return (
+            "events: exact, of Linux 7.2, one CPU; W/o and W/: without and with the change",
+            "instructions: fitted to Linux 7.2 under emulation; time: predicted for the "
+            f"{machines.reference(self.asked.arch).name}; lines are 95% intervals",
+            *([mixed] if len(world.shares) > 1 else []),
+            *dict.fromkeys((*self.before.warnings, *self.after.warnings)),
+        )
+
+    def events(self, also: tuple[str, ...] = ()) -> pd.DataFrame:
+        """Return the events that differ most, or happen most: function, before, after.
+
+        `also` names functions that are returned whatever they do.
+        """
+        sides = [pd.Series(events.functions(), dtype=float) for events in (self.before, self.after)]
+        table = pd.concat(sides, axis=1, keys=["before", "after"]).fillna(0.0)
+        table["change"] = (table["before"] - table["after"]).abs()
+        ranked = table.sort_values(["change", "before"], ascending=False, kind="stable")
+        names = list(dict.fromkeys([*ranked.index[:NR_EVENTS], *also]))
+        shown = ranked[["before", "after"]].reindex(names, fill_value=0.0)
+        return shown.rename_axis("function").reset_index()
+
+
+def percent(reduction: Interval) -> str:
+    """Return "39% (37% to 41%)", or with a decimal where the ends would look alike without."""
+    return reduction.percent(_digits(reduction))
+
+
+def _digits(reduction: Interval) -> int:
+    return 1 if 0 < reduction.high - reduction.low < 0.02 else 0
+
+
+@lru_cache(maxsize=1024)
+def answer(asked: params.Explore) -> Answer:
+    """Simulate and price one request under both kernels; remembered.
+
+    The first of an architecture fits its costs, which takes seconds.
+    """
+    before, after = (
+        timing.simulated(asked.world, asked.arch, kernel, asked.lru)
+        for kernel in (asked.before, asked.after)
+    )
+    same = before.counts == after.counts
+    return Answer(asked, before, after, _instructions(asked, same), _time(asked, same))
+
+
+def warm(arch: str) -> None:
+    """Fit what `answer` needs of one architecture."""
+    timing.time_fit(machines.reference(arch))
+    _left_out(arch)
+
+
+def _instructions(asked: params.Explore, same: bool) -> Cost:
+    model = fit.fit(asked.arch)
+    old, new = (_priced(asked, kernel, model) for kernel in (asked.before, asked.after))
+    sides = _with_interval(old, model), _with_interval(new, model)
+    if same:
+        return Cost("instructions", *sides, NOTHING)
+    form = predict.left_out_error(asked.arch, asked.before, asked.after)
+    found, _ = predict.reduction_of(model, old.counts, new.counts, form)
+    # Of PMD-mapped folios, which no batch touches, that has nothing yet.
+    batched = float(old.counts @ model.costs) / old.instructions
+    return Cost("instructions", *sides, Interval(*(end * batched for end in found)))
+
+
+class _Priced(NamedTuple):
+    # Group counts, and instructions with those of PMD-mapped folios, which no group describes.
+    counts: np.ndarray
+    instructions: float
+
+
+def _priced(asked: params.Explore, kernel: str, model: fit.CostModel) -> _Priced:
+    counts, total = np.zeros(len(GROUPS)), 0.0
+    for order, share in asked.world.shares.items():
+        events = timing.request(asked.arch, kernel, order, "own", **_world(asked))
+        counts += share * group_counts_of(events)
+        total += share * float(terms_of(events, model, "own")[:NR_PRICES].sum())
+    return _Priced(counts, total)
+
+
+def _with_interval(priced: _Priced, model: fit.CostModel) -> Interval:
+    # 95% of the costs, widened by the most that the model errs on orders left out of its fit.
+    from_costs = float(np.sqrt(priced.counts @ model.cov @ priced.counts))
+    total = priced.instructions
+    reach = float(stats.t.ppf(0.975, model.dof)) * from_costs + _left_out(model.arch) * total
+    return Interval(max(total - reach, 0.0), total, total + reach)
+
+
+@cache
+def _left_out(arch: str) -> float:
+    cells = fit.leave_one_order_out(arch, small=False)
+    return float(cells["relative_error"].abs().max())
+
+
+def _time(asked: params.Explore, same: bool) -> Cost:
+    costs = timing.time_fit(machines.reference(asked.arch))
+    shares = asked.world.shares
+    found = elapsed.reduction(costs, asked.before, asked.after, shares, **_world(asked))
+    ends = np.percentile(found.seconds, (2.5, 50, 97.5), axis=0)
+    sides = [Interval(*side) for side in ends.T.tolist()]
+    return Cost("s", *sides, NOTHING if same else found.interval)
+
+
+def _world(asked: params.Explore) -> dict:
+    # What `timing.request` takes beside the order.
+    return {
+        "map_bytes": asked.world.map_bytes, "reclaim_bytes": asked.world.reclaim_bytes,
+        "mapped_by": asked.mapped_by, "lru": asked.lru,
+    }  # fmt: skip
+
+
+# How a capture names what a request costs, the most telling first.
+_INSTRUCTIONS = ("instructions:k", "instructions")
+_TIMES = ("real", "elapsed", "sys", "task-clock")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a capture says of the same things.
+
+    Attributes:
+        name: of the capture.
+        events: by kernel function, hits: median of the runs, and the least and most of them.
+        instructions, seconds: what it says of them, with its name for it; or None.
+        notes: what must be known to read it.
+    """
+
+    name: str
+    events: dict[str, Interval]
+    instructions: tuple[str, Interval] | None
+    seconds: tuple[str, Interval] | None
+    notes: tuple[str, ...]
+
+
+@lru_cache(maxsize=16)
+def measured(samples: Samples, name: str, arch: str, lru: str) -> Measured:
+    """Return what a capture, read by `ingest`, says of what is simulated; `name` is for people."""
+    frame = samples.frame
+    ours = {symbols.normal(function): function for function in listed(arch, lru)}
+    symbol = frame["symbol"].fillna(frame["metric"].str.removesuffix("()")).map(ours)
+    counts = frame[symbol.notna() & (frame["unit"] == "count")]
+    events = {
+        str(function): _over_runs(rows) for function, rows in counts.groupby(symbol[counts.index])
+    }
+    whole = frame[frame["symbol"].isna()]
+    instructions, seconds = _first(whole, _INSTRUCTIONS), _first(whole, _TIMES)
+    nr_used = len(events) + (instructions is not None) + (seconds is not None)
+    said = (
+        f"{name}: {nr_used} of the quantities that are simulated, in {len(frame)} rows; of all "
+        "that it ran, which may be more than the request",
+        *samples.notes,
+    )
+    return Measured(name, events, instructions, seconds, said)
+
+
+def _first(frame: pd.DataFrame, names: tuple[str, ...]) -> tuple[str, Interval] | None:
+    for name in names:
+        rows = frame[frame["metric"] == name]
+        if len(rows):
+            return name, _over_runs(rows)
+    return None
+
+
+def _over_runs(rows: pd.DataFrame) -> Interval:
+    # Parts of one run, such as its CPUs, add up.
+    runs = rows.groupby("run")["value"].sum()
+    return Interval(float(runs.min()), float(runs.median()), float(runs.max()))
+
+
+def message(answer: Answer) -> str:
+    """Return an answer as a table for a commit message: ASCII, at most 75 columns."""
+    asked, instructions, time = answer.asked, answer.instructions, answer.time
+    scale, unit = (1.0, "s") if time.before.best >= 1 else (1e3, "ms")
+    changed = answer.events().query("before != after").itertuples(index=False)
+    rows = [
+        *(_row(name, old, new, ",.0f", _percent(old, new)) for name, old, new in changed),
+        _row("instructions, millions", *_best(instructions, 1e-6), ",.1f", _saved(instructions)),
+        _row(f"predicted time, {unit}", *_best(time, scale), ",.3g", _saved(time)),
+    ]
+    what = (
+        f"Reclaiming {asked.reclaim_size} of {asked.map_size} of clean file folios ("
+        f"{answer.folios}) that {_processes(asked.mapped_by)}, {asked.lru} LRU, {asked.arch}; W/o: "
+        f"{asked.before}, W/: {asked.after}:"
+    )
+    how = (
+        "Method: hits of kernel functions as simulated, those that change most; instructions "
+        "fitted to Linux 7.2 under emulation, time predicted (95% intervals)."
+    )
+    again = f"Reclaim Workbook, notebook explore, id {answer.id}."
+    head = f"{'':30} {'W/o':>10} {'W/':>10} Change"
+    filled = [textwrap.fill(text, 75) for text in (what, how, again)]
+    return "\n".join([filled[0], "", head, *rows, "", *filled[1:]]) + "\n"
+
+
+def _processes(number: int) -> str:
+    return "one process maps" if number == 1 else f"{number} processes map"
+
+
+def _best(cost: Cost, scale: float) -> tuple[float, float]:
+    return cost.before.best * scale, cost.after.best * scale
+
+
+def _row(name: str, before: float, after: float, digits: str, change: str) -> str:
+    return f"{name:<30} {before:>10{digits}} {after:>10{digits}} {change}".rstrip()
+
+
+def _percent(before: float, after: float) -> str:
+    return f"{after / before - 1:+.0%}" if before else "new"
+
+
+def _saved(cost: Cost) -> str:
+    if cost.reduction == NOTHING:
+        return ""
+    low, best, high = (f"{-end:+.0%}" for end in cost.reduction)
+    return f"{best} ({high} to {low})"

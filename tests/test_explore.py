@@ -1,0 +1,252 @@
+# SPDX-License-Identifier: GPL-2.0-only
+import itertools
+import re
+from dataclasses import replace
+from datetime import UTC, datetime
+from html.parser import HTMLParser
+
+import pytest
+
+from analysis import explore, explore_html, predict
+from analysis.explore_controls import Explorer
+from analysis.ingest import read_text
+from analysis.params import Explore, ParamsError
+from sim import FILE_SERIES, LRUS, MEASURED_ARCHES
+
+PUBLISHED = {"map_size": "10G", "reclaim_size": "8G"}
+HOSTILE = '<script>alert(1)</script>&"\'.txt'
+PROFILE = (
+    "  Function                               Hit    Time            Avg             s^2\n"
+    "  --------                               ---    ----            ---             ---\n"
+    "  try_to_unmap_one                      22943    1994458.706 us     86.931 us   65.5 us\n"
+    "  mlock_folio                               7          1.000 us      0.143 us    0.0 us\n"
+    "  vfs_read                                 70         10.000 us      0.143 us    0.0 us\n"
+)
+TIMES = "\nreal\t0m0.131s\nuser\t0m0.014s\nsys\t0m0.024s\n"
+REFUSED = "nothing that was measured\n"
+
+
+def answered(**given):
+    return explore.answer(Explore(**given))
+
+
+@pytest.mark.parametrize("arch", MEASURED_ARCHES)
+@pytest.mark.parametrize("metric", ["instructions", "time"])
+def test_the_published_request_is_predicted_alike(arch, metric):
+    found = getattr(answered(arch=arch, order=6, **PUBLISHED), metric).reduction
+    expected = predict.predict(arch, 6, metric=metric).elapsed_reduction
+    assert tuple(found) == pytest.approx(tuple(expected), rel=1e-6)
+
+
+def test_a_reduction_is_that_of_the_costs_beside_it():
+    for cost in (answered().instructions, answered().time):
+        assert cost.before.low < cost.before.best < cost.before.high
+        saved = 1 - cost.after.best / cost.before.best
+        assert saved == pytest.approx(cost.reduction.best, abs=0.02)
+
+
+@pytest.mark.parametrize("order", [0, 9])
+def test_where_no_batch_matters_nothing_is_saved(order):
+    found = answered(order=order, before="base")
+    assert found.instructions.reduction == found.time.reduction == (0, 0, 0)
+    assert found.finding.endswith("execute the same events, nothing is saved")
+    assert found.instructions.before == found.instructions.after
+    assert "%" not in explore.message(found).replace("95%", "")
+
+
+def test_a_mixture_saves_less_than_its_best_order_and_more_than_its_worst():
+    best, worst = (answered(order=order).instructions.reduction.best for order in (5, 0))
+    mixed = answered(folios="0:0.5,5:0.5")
+    assert worst < mixed.instructions.reduction.best < best
+    assert mixed.folios == "50% 4 KiB, 50% 128 KiB"
+    assert any("mixture" in note for note in mixed.notes)
+
+
+def test_a_mixture_of_one_order_is_that_order():
+    assert answered(folios="5:1").instructions == answered(order=5).instructions
+
+
+def test_pmd_mapped_folios_dilute_what_is_saved():
+    alone, diluted = answered(order=4), answered(folios="4:0.5,9:0.5")
+    assert 0 < diluted.instructions.reduction.best < alone.instructions.reduction.best
+
+
+@pytest.mark.parametrize("arch", MEASURED_ARCHES)
+@pytest.mark.parametrize("lru", LRUS)
+def test_a_message_is_ascii_of_75_columns(arch, lru):
+    for order, mapped_by in itertools.product((0, 3, 9), (1, 3)):
+        text = explore.message(answered(arch=arch, lru=lru, order=order, mapped_by=mapped_by))
+        assert text.isascii()
+        assert max(map(len, text.splitlines())) <= 75
+        assert text == text.rstrip() + "\n"
+    mixed = explore.message(answered(arch=arch, lru=lru, folios="0:0.1,3:0.1,4:0.1,5:0.1,9:0.6"))
+    assert max(map(len, mixed.splitlines())) <= 75
+
+
+def test_a_message_says_what_was_simulated():
+    found = answered()
+    text = explore.message(found)
+    hits = found.before.functions()["page_vma_mapped_walk"]
+    assert f"page_vma_mapped_walk{hits:>21,}" in text
+    assert "\ninstructions, millions" in text
+    assert f"id {found.id}." in text
+    assert "free_tail_page_prepare" not in text  # it does not change
+
+
+def test_a_profile_is_set_beside_functions_of_the_same_name():
+    seen = explore.measured(read_text(PROFILE), "p.txt", "arm64", "classic")
+    assert {name: value.best for name, value in seen.events.items()} == {
+        "try_to_unmap_one": 22943, "mlock_folio": 7
+    }  # fmt: skip
+    shown = answered().events(tuple(seen.events)).set_index("function")
+    assert shown.loc["mlock_folio"].tolist() == [0, 0]
+    assert "try_to_unmap_one" in shown.index
+
+
+def test_runs_have_a_median_and_a_range():
+    runs = "".join(TIMES.replace("0.131", f"0.{ms}") for ms in (140, 131, 200))
+    name, seconds = explore.measured(read_text(runs), "t.txt", "arm64", "classic").seconds
+    assert name == "real"
+    assert tuple(seconds) == (0.131, 0.14, 0.2)
+
+
+class Tags(HTMLParser):
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.text = [], ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_text_of_a_capture_is_escaped():
+    seen = explore.measured(read_text(TIMES, HOSTILE), HOSTILE, "arm64", "classic")
+    seen = replace(seen, events={HOSTILE: seen.seconds[1]}, seconds=(HOSTILE, seen.seconds[1]))
+    page = explore_html.page(answered(), seen, f"{HOSTILE}: refused")
+    tags = Tags(page)
+    assert "script" not in dict(tags.tags)
+    assert tags.text.count(HOSTILE) == 4  # as a message, a function, a metric and a note
+    assert "script" not in dict(Tags(explore_html.copied(HOSTILE)).tags)
+
+
+def rectangles(page):
+    rows = page.split("<tr>")[1:]
+    return [re.findall(r'<rect x="(\S+)" y="\S+" width="(\S+)%"', row) for row in rows]
+
+
+def test_bars_start_at_zero_and_are_as_long_as_what_they_say():
+    found = answered()
+    page = explore_html.page(found)
+    *_, (old, new) = [row for row in rectangles(page) if row][:3]
+    assert old[0] == new[0] == "0"
+    shown = found.events().iloc[0]
+    assert float(new[1]) / float(old[1]) == pytest.approx(shown.after / shown.before, rel=1e-3)
+
+
+def test_every_cost_and_reduction_has_its_interval():
+    rows = explore_html.page(answered()).split("<tr>")[1:5]
+    assert [row.count('stroke-width="1.5"/>') >= 1 for row in rows] == [True] * 4
+    assert "measured" not in "".join(rows)
+
+
+def test_kernels_are_told_apart_without_colour():
+    pages = {k: explore_html.page(answered(before=k)) for k in FILE_SERIES if k != "unmap"}
+    drawn = {k: re.search(r'<path d="([^"]+)"', page)[1] for k, page in pages.items()}
+    assert len(set(drawn.values())) == 3
+    for kernel, page in pages.items():
+        assert f"W/o: {kernel}" in page
+        assert "W/: unmap" in page
+
+
+@pytest.fixture(scope="module")
+def explorer():
+    return Explorer(Explore())
+
+
+@pytest.fixture
+def fresh(explorer):
+    yield explorer
+    for name, value in vars(Explore()).items():
+        if name in explorer.controls:
+            explorer.controls[name].value = value
+
+
+MOVES = {
+    "arch": "x86_64", "before": "base", "after": "unmap-only", "lru": "mglru", "order": 7,
+    "folios": "0:0.2,4:0.8", "map_size": "64M", "reclaim_size": "32M", "mapped_by": 3,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "value"), MOVES.items())
+def test_each_control_redraws_view_and_message(fresh, name, value):
+    view, message = fresh.view.value, fresh.message.value
+    fresh.controls[name].value = value
+    assert fresh.answer == answered(**{name: value})
+    assert fresh.view.value == explore_html.page(fresh.answer) != view
+    assert fresh.message.value != message
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("folios", "4:0.5", "expected orders with their shares"),
+        ("map_size", "much", "map_size &#x27;much&#x27;: expected a size"),
+        ("reclaim_size", "1", "less than one page"),
+        ("after", "references", "expected two kernels"),
+        ("capture", "/no/such", "found no readable file"),
+    ],
+)
+def test_a_refused_value_leaves_the_last_answer(fresh, name, value, said):
+    before = fresh.answer
+    fresh.controls[name].value = value
+    assert said in fresh.view.value
+    assert "allowed:" not in fresh.view.value
+    assert fresh.answer == before
+    assert before.finding in Tags(fresh.view.value).text
+    fresh.controls[name].value = getattr(Explore(), name)
+    assert said not in fresh.view.value
+
+
+def test_a_refused_capture_stays_refused_while_controls_move(fresh):
+    fresh.controls["capture"].value = "/no/such"
+    fresh.controls["order"].value = 2
+    assert "found no readable file" in fresh.view.value
+
+
+def test_a_capture_of_a_path_stands_beside(fresh, tmp_path):
+    (tmp_path / "t.txt").write_text(TIMES)
+    fresh.controls["capture"].value = str(tmp_path / "t.txt")
+    assert "measured (real) 131.0" in fresh.view.value
+    fresh.controls["arch"].value = "x86_64"
+    assert "measured (real) 131.0" in fresh.view.value
+
+
+@pytest.mark.parametrize(
+    ("text", "said"), [(TIMES, "measured (real) 131.0"), (REFUSED, "found no")]
+)
+def test_an_upload_stands_beside(explorer, text, said):
+    content = memoryview(text.encode())
+    file = {
+        "name": HOSTILE, "type": "", "size": len(content), "content": content,
+        "last_modified": datetime.now(UTC),
+    }  # fmt: skip
+    explorer.upload.set_trait("value", (file,))
+    assert said in explorer.view.value
+    assert "<script" not in explorer.view.value
+    assert HOSTILE in Tags(explorer.view.value).text
+    explorer.controls["capture"].value = "/no/such"
+    explorer.controls["capture"].value = ""
+
+
+def test_every_control_has_a_label(explorer):
+    assert all(control.description for control in explorer.controls.values())
+    assert explorer.upload.description
+
+
+def test_parameters_are_refused_before_anything_runs():
+    with pytest.raises(ParamsError, match="map 65536 bytes: smaller than one order-9 folio"):
+        Explore(map_size="64K", order=9)
