@@ -3,7 +3,7 @@
 # make           set up .venv from requirements.lock, then run every notebook into build/
 # make test      set up, then lint and run the tests
 # make lint      set up, then lint only
-# make notebook  set up, then open JupyterLab on localhost
+# make notebook  set up, then open JupyterLab on localhost, on notebooks/explore.ipynb
 # make lock      write requirements.lock anew; LOCKFLAGS=--upgrade takes newer releases
 # make clean     remove everything that make made
 #
@@ -45,7 +45,8 @@ lint: $(READY)
 	$(BIN)/python -m ruff check
 
 notebook: $(READY)
-	$(BIN)/python -m jupyterlab --ip=127.0.0.1
+	$(BIN)/python -m jupyterlab --ip=127.0.0.1 --ServerApp.root_dir="$(CURDIR)" \
+		notebooks/explore.ipynb
 
 $(LOCKED): requirements.lock
 	$(require-python)

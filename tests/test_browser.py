@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""`make notebook`: where it listens, and, in a real browser if there is one, its controls."""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+from chromium import NAMES, Page, found
+
+ROOT = Path(__file__).parents[1]
+CAPTURE = ROOT / "tests" / "captures" / "time_bash_default.txt"
+HOSTILE = "<img src=x onerror=alert(1)>.txt"
+START_S = 120  # for JupyterLab, and for the first answer, which fits costs
+FINDING = "document.querySelector('.reclaim-x h3').innerText"
+FIGURE = "document.querySelector('.reclaim-x table').outerHTML"
+
+
+def recipe():
+    """Return what `make notebook` runs once it is set up."""
+    dry = ["make", "--dry-run", "--old-file=.venv/ready", "notebook"]
+    said = subprocess.run(dry, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    (line,) = said.replace("\\\n", " ").strip().splitlines()
+    return shlex.split(line)
+
+
+def test_make_notebook_keeps_to_localhost_and_its_token():
+    command = recipe()
+    assert command[:3] == [".venv/bin/python", "-m", "jupyterlab"]
+    assert "--ip=127.0.0.1" in command
+    assert command[-1] == "notebooks/explore.ipynb"
+    # Nothing else: neither a token or password of its own, nor another origin or address.
+    assert set(command[3:-1]) == {"--ip=127.0.0.1", f"--ServerApp.root_dir={ROOT}"}
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory):
+    """Make a place of its own, whose notebook may be written to."""
+    folder = tmp_path_factory.mktemp("lab")
+    (folder / "notebooks").mkdir()
+    shutil.copy(ROOT / "notebooks" / "explore.ipynb", folder / "notebooks")
+    shutil.copy(CAPTURE, folder / HOSTILE)
+    themes = folder / "settings" / "@jupyterlab" / "apputils-extension"
+    themes.mkdir(parents=True)
+    quiet = {"fetchNews": "false", "checkForUpdates": False}
+    (themes / "notification.jupyterlab-settings").write_text(json.dumps(quiet))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(checkout):
+    """Run what `make notebook` runs, there, without opening a browser; return what it says."""
+    places = {"CONFIG": "config", "DATA": "data", "RUNTIME": "run"}
+    own = {f"JUPYTER_{name}_DIR": str(checkout / place) for name, place in places.items()}
+    own |= {"IPYTHONDIR": str(checkout / "ipython")}
+    own |= {"JUPYTERLAB_SETTINGS_DIR": str(checkout / "settings")}
+    own |= {"JUPYTERLAB_WORKSPACES_DIR": str(checkout / "workspaces")}
+    command = [word.replace(str(ROOT), str(checkout)) for word in recipe()]
+    more = ["--no-browser", "--ServerApp.port=0", "--LabApp.expose_app_in_browser=True"]
+    more += ["--allow-root"] if os.geteuid() == 0 else []
+    with (checkout / "log").open("wb") as log:
+        running = subprocess.Popen(
+            [sys.executable, *command[1:], *more], cwd=checkout, env=os.environ | own, stdout=log,
+            stderr=log,
+        )  # fmt: skip
+    try:
+        yield told(running, checkout)
+    finally:
+        running.terminate()
+        running.wait()
+
+
+def told(running, checkout):
+    end = time.monotonic() + START_S
+    while time.monotonic() < end and running.poll() is None:
+        for path in (checkout / "run").glob("jpserver-*.json"):
+            try:
+                return json.loads(path.read_text())
+            except ValueError:  # it is still written
+                pass
+        time.sleep(0.1)
+    pytest.fail((checkout / "log").read_text())
+
+
+@pytest.fixture(scope="module")
+def page(server, checkout):
+    """Open the notebook and run all its cells; skip where there is no browser."""
+    if found() is None:
+        pytest.skip(f"no browser: none of {', '.join(NAMES)} is installed")
+    with Page(checkout / "profile") as page:
+        page.open(f"{server['url']}lab/tree/notebooks/explore.ipynb?token={server['token']}")
+        # The list of cells and the kernel: cells run before it has started are run when it has.
+        page.until("!!document.querySelector('.jp-Notebook .jp-Cell')", START_S)
+        page.until("!!window.jupyterapp?.commands.hasCommand('notebook:run-all-cells')", START_S)
+        page.until("document.body.innerText.includes('| Idle')", START_S)
+        page.run("jupyterapp.commands.execute('notebook:run-all-cells')")
+        page.until("!!document.querySelector('.reclaim-x h3')", START_S)
+        page.run("document.querySelector('.widget-dropdown').scrollIntoView()")
+        yield page
+
+
+@pytest.fixture(autouse=True)
+def looked_at(request, tmp_path):
+    """Leave a picture of the page after each test that has one."""
+    yield
+    if "page" in request.fixturenames and found():
+        request.getfixturevalue("page").screenshot(tmp_path / "page.png")
+
+
+def focus(page, selector):
+    page.run(f"document.querySelector({json.dumps(selector)}).focus()")
+
+
+def test_the_server_wants_its_token(server):
+    assert server["hostname"] == "127.0.0.1"
+    assert len(server["token"]) >= 32
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(f"{server['url']}api/contents")
+    refused.value.close()
+    assert refused.value.code == 403
+
+
+def test_a_control_redraws_the_figure(page):
+    first, figure = page.run(FINDING), page.run(FIGURE)
+    assert first.startswith("arm64, 64 KiB: unmap saves ")
+    focus(page, ".widget-dropdown select")
+    page.key("ArrowDown", number=40)
+    page.until(f"{FINDING}.startsWith('x86_64, 64 KiB')")
+    assert page.run(FIGURE) != figure
+    page.key("ArrowUp", number=38)
+    page.until(f"{FINDING} === {json.dumps(first)}")
+    assert "circle" in page.run(FIGURE)
+
+
+def test_the_slider_follows_the_arrow_keys(page):
+    focus(page, ".noUi-handle")
+    page.key("ArrowRight", number=39)
+    page.until(f"{FINDING}.startsWith('arm64, 128 KiB')")
+    page.key("ArrowLeft", number=37)
+    page.until(f"{FINDING}.startsWith('arm64, 64 KiB')")
+
+
+def test_jupyterlab_keeps_its_hands_off_the_keys_of_a_control(page):
+    cells = page.run("document.querySelectorAll('.jp-Cell').length")
+    focus(page, ".widget-dropdown select")
+    page.key("x", "KeyX", 88, "x")  # cuts the cell, where a shortcut may
+    assert page.run("document.activeElement.tagName") == "SELECT"
+    assert page.run("document.querySelectorAll('.jp-Cell').length") == cells
+
+
+@pytest.mark.parametrize("key", [("Enter", "Enter", 13, "\r"), (" ", "Space", 32, " ")])
+def test_a_key_copies_the_table(page, server, key):
+    granted = ["clipboardReadWrite", "clipboardSanitizedWrite"]
+    page.call("Browser.grantPermissions", origin=server["url"].rstrip("/"), permissions=granted)
+    said = "document.querySelector('.reclaim-x output').value"
+    page.run("navigator.clipboard.writeText('')")
+    page.run(f"{said} = ''")
+    focus(page, ".reclaim-x button")
+    page.key(*key)
+    page.until(f"{said} === 'Copied.'")
+    copied = page.run("navigator.clipboard.readText()")
+    assert copied == page.run("document.querySelector('.reclaim-x textarea').value")
+    assert re.search(r"^page_vma_mapped_walk +66,592 +14,160 -79%$", copied, re.MULTILINE)
+
+
+def test_a_capture_stands_beside_and_its_name_is_text(page):
+    box = "input[placeholder^='path of']"
+    focus(page, box)
+    for path, seen in ((f"../{HOSTILE}", "measured (real) 131.0"), ("../none", "No such file")):
+        page.run(f"document.querySelector({json.dumps(box)}).select()")
+        page.call("Input.insertText", text=path)
+        page.key("Enter", number=13, text="\r")
+        page.until(f"document.querySelector('.reclaim-x').innerText.includes({json.dumps(seen)})")
+        assert page.run("document.querySelectorAll('.reclaim-x img').length") == 0
+        assert path in page.run("document.querySelector('.reclaim-x').innerText")
+
+
+def test_every_control_has_a_name(page):
+    focus(page, ".noUi-handle")
+    nodes = page.call("Accessibility.getFullAXTree")["nodes"]
+    roles = ("combobox", "MenuListPopup", "slider", "textbox", "spinbutton")
+    shown = [n for n in nodes if not n["ignored"] and n["role"]["value"] in roles]
+    names = {n["name"]["value"] for n in shown if n.get("name")}
+    assert names >= {
+        "Architecture", "W/o kernel", "W/ kernel", "LRU", "Folio order", "Or a mixture", "Mapped",
+        "Reclaimed", "Processes", "Your capture", "Table for a commit message",
+    }  # fmt: skip
