@@ -12,14 +12,17 @@ import numpy as np
 import pandas as pd
 
 from analysis import elapsed, fit, machines, measurements, stalls, timing
+from analysis import shown as tables
 from analysis.folio_sizes import consistent_orders, order_sentence
 from analysis.groups import GROUPS, NAMES
 from sim import ARCHES, FILE_SERIES, MEASURED_ARCHES, Events, World, WorldError
 from sim.ident import short_id
+from sim.table import shown
 
 NOT_EXPLAINED = "not explained"
 
 
+@shown(tables.attribution)
 @dataclass(frozen=True)
 class Attribution:
     """A difference, before - after, and the parts it is made of.

@@ -22,10 +22,12 @@ import pandas as pd
 from scipy.optimize import lsq_linear, minimize_scalar
 
 from analysis import measurements
+from analysis import shown as tables
 from analysis.groups import GROUPS, NAMES, PRICED_AS, folded, group_counts
 from sim import ARCHES, FILE_SERIES, Events, World, reclaim
 from sim.ident import short_id
 from sim.state import Count
+from sim.table import shown
 
 # Which architecture tells another what it costs.
 DONOR = {"x86_64": "arm64", "arm64": "x86_64"}
@@ -47,6 +49,7 @@ class FitError(ValueError):
     """There is nothing to fit, or nothing to fit it with; says what is missing."""
 
 
+@shown(tables.cost_model)
 @dataclass(frozen=True)
 class CostModel:
     """Instructions per event on one architecture.

@@ -12,14 +12,17 @@ import numpy as np
 from scipy import stats
 
 from analysis import elapsed, fit, machines, measurements, timing
+from analysis import shown as tables
 from analysis.interval import Interval, speedup_of
 from sim import ARCHES, FILE_SERIES, KERNELS, WorldError
 from sim.arch import isa
 from sim.ident import short_id
+from sim.table import shown
 
 METRICS = ("time", "instructions")
 
 
+@shown(tables.prediction)
 @dataclass(frozen=True)
 class Prediction:
     """What `after` saves over `before`, both of one architecture and folio order.

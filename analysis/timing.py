@@ -13,12 +13,14 @@ import numpy as np
 import pandas as pd
 
 from analysis import fit, machines
+from analysis import shown as tables
 from analysis.machines import Machine, Observation
 from analysis.posterior import Posterior, Problem, profile, variance_inflation
 from analysis.stalls import PARTS, TERM_NAMES, TERMS, pageout_terms, prior, terms_of
 from sim import ARCHES, Events, World, reclaim
 from sim.arch import isa
 from sim.ident import short_id
+from sim.table import shown
 from sim.world import MAX_PAGECACHE_ORDER
 
 # How machines of one instruction set differ, relative: in all costs alike (clock, core), and in
@@ -34,6 +36,7 @@ _PRIOR = ("prior_low", "prior", "prior_high")
 VERDICTS = ("measured", "bounded", "prior only")
 
 
+@shown(tables.time_fit)
 @dataclass(frozen=True, eq=False)
 class TimeFit:
     """The costs of one machine.

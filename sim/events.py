@@ -9,6 +9,7 @@ from types import MappingProxyType
 from sim.arch import ARCHES, isa
 from sim.ident import short_id
 from sim.state import Count
+from sim.table import Table, shown
 from sim.world import World
 
 # The kernel's function profiler (kernel/trace/ftrace.c, function_stat_show()) prints "%-30.30s".
@@ -19,6 +20,7 @@ class ConservationError(AssertionError):
     """Counts that contradict each other: a defect of the simulator, never of its input."""
 
 
+@shown(lambda events: events.table())
 @dataclass(frozen=True)
 class Events:
     """Exact counts of one simulated request.
@@ -158,6 +160,13 @@ class Events:
         """
         hits = {name: count(self) for name, count in listed(self.arch, self.lru).items()}
         return {name: nr for name, nr in hits.items() if nr}
+
+    def table(self) -> Table:
+        """Return hits by kernel function, most first: exact, so that no digit is left out."""
+        hits = sorted(self.functions().items(), key=lambda item: -item[1])
+        rows = tuple((name, f"{nr:,}") for name, nr in hits)
+        asked = ", ".join(f"{name} {value}" for name, value in self.inputs.items())
+        return Table(f"{asked}; id {self.id}", ("function", "hits"), rows, self.warnings)
 
     def to_dict(self) -> dict:
         """Return inputs, id, result, warnings, pgscan, pgsteal and events, as JSON has them."""
