@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: GPL-2.0-only
+import dataclasses
+import shutil
+import subprocess
+
+import pytest
+
+from lab import compare, profile
+from lab.check import SHIPPED
+from lab.console import Run
+from lab.emulate import Measured
+from lab.errors import LabError
+from lab.plan import Plan
+
+MAP = """\
+0000000000000000 A fixed
+ffffffff81000000 T _stext
+ffffffff81000000 T _text
+ffffffff81000000 T startup
+ffffffff81000100 t __pfx_shrink_node
+ffffffff81000110 t shrink_node
+ffffffff81000110 t shrink_alias
+ffffffff81000200 T try_to_unmap
+ffffffff81000300 T _etext
+ffffffff81000400 T data_that_is_none
+"""
+RUN = Run("classic", "unmap", 4, 0, 101, 1, 1, 1, 1, 0, 0, 1)
+
+
+def test_functions_end_where_the_text_does():
+    starts, names = profile.symbols(MAP)
+    assert [start & 0xFFF for start in starts] == [0x0, 0x110, 0x200, 0x300]
+    assert names == ["startup", "shrink_node", "try_to_unmap"]
+
+
+def test_a_map_without_text_is_refused():
+    with pytest.raises(LabError, match="found no functions"):
+        profile.symbols("ffffffff81000400 D data\n")
+
+
+def test_stacks_are_named_and_counted():
+    text = "run\n 5\n1;2; 70\n1; 20\n-3;2; 5\nrun\n1; 1\n"
+    first, second = profile.read(text, ["startup", "shrink_node", "try_to_unmap"])
+    assert first == {
+        (): 5,
+        ("shrink_node", "try_to_unmap"): 70,
+        ("shrink_node",): 20,
+        ("[other task]", "try_to_unmap"): 5,
+    }
+    assert second == {("shrink_node",): 1}
+    found = profile.Profile("arm64", RUN, first)
+    assert found.total == 100
+    assert found.own == {"try_to_unmap": 75, "shrink_node": 20, "[user]": 5}
+    assert "init;shrink_node;try_to_unmap 70\n" in found.folded()
+
+
+@pytest.mark.parametrize("text", ["1; 70\n", "run\nnonsense\n", "run\n1;2 5\n"])
+def test_what_the_plugin_did_not_write_is_refused(text):
+    with pytest.raises(LabError, match="expected indices and a count"):
+        list(profile.read(text, ["a", "b", "c"]))
+
+
+def test_the_top_is_ascii_of_75_columns():
+    found = profile.Profile("arm64", RUN, {("a" * 60,): 90, ("b",): 10})
+    text = profile.top([found], 1)
+    assert text.isascii()
+    assert max(map(len, text.splitlines())) <= 75
+    assert "the guest's own clock: 101 (-0.990%)" in text
+
+
+@pytest.mark.skipif(not shutil.which("gcc"), reason="needs gcc")
+def test_the_plugin_compiles_without_a_warning(tmp_path):
+    command = ["gcc", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-DPLUGIN_VERSION=1"]
+    subprocess.run([*command, "-o", tmp_path / "a.so", profile.SOURCE], check=True)
+
+
+def measured(arch, *ns):
+    runs = [dataclasses.replace(RUN, order=order, ns=value) for order, value in enumerate(ns)]
+    plan = Plan(kernels=("unmap",), orders=tuple(range(len(ns))), lrus=("classic",))
+    about = {
+        "qemu": "QEMU emulator version 7.2.22 (Debian)",
+        "kernel": {"release": "7.2.13", "compiler": "gcc 12.2"},
+    }
+    return Measured(arch, plan, runs, about=about)
+
+
+def test_two_trees_as_a_table():
+    before = [measured("x86_64", 341_894_000, 200), measured("arm64", 100, 300)]
+    after = [measured("x86_64", 341_894_001, 100), measured("arm64", 150, 300)]
+    text = compare.to_text(before, after, ("v7.2", "v7.2 with caf\u00e9"))
+    assert text.isascii()
+    assert max(map(len, text.splitlines())) <= 75
+    assert "4 KiB    341,894,000 341,894,001     0%         100         150 +50.0%" in text
+    assert "8 KiB            200         100 -50.0%         300         300     0%" in text
+    assert "Linux 7.2.13" in text
+    assert "before: v7.2" in text
+
+
+def test_both_sides_go_into_one_table():
+    rows = compare.rows([measured("arm64", 1)], [measured("arm64", 2)])
+    assert [(one.runs[0].kernel, one.runs[0].ns) for one in rows] == [("before", 1), ("after", 2)]
+
+
+def test_the_shipped_table_by_kernel():
+    cells = compare.of_file("", "references", "unmap", "classic")
+    assert cells["arm64", 8] == (50_672_000, 12_625_000)
+    assert len(cells) == 16
+    saved, where = compare.most_saved(cells)
+    assert where == ("arm64", "1 MiB")
+    assert saved == pytest.approx(1 - 12_625_000 / 50_672_000)
+
+
+def test_kernels_that_a_table_lacks_are_told():
+    with pytest.raises(LabError, match="has no cells of mine and unmap both"):
+        compare.of_table(SHIPPED / "instructions.csv", "mine", "unmap", "classic")
