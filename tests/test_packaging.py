@@ -145,7 +145,12 @@ def imported(path):
 
 @pytest.mark.parametrize(
     ("place", "groups"),
-    [("sim", [RUNTIME]), ("analysis", [RUNTIME, DASK]), ("tests", [RUNTIME, TEST])],
+    [
+        ("sim", [RUNTIME]),
+        ("analysis", [RUNTIME, DASK]),
+        ("lab", [RUNTIME]),
+        ("tests", [RUNTIME, TEST]),
+    ],
 )
 def test_what_is_imported_is_declared(place, groups):
     own = {path.name for path in ROOT.iterdir() if path.is_dir()}
