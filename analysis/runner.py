@@ -16,6 +16,7 @@ import logging
 import multiprocessing
 import os
 import re
+import shutil
 import signal
 import sys
 import tempfile
@@ -23,7 +24,7 @@ import threading
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -170,23 +171,32 @@ def _drive(job: Job, scratch: Path, connection: Connection) -> None:
     _divert(scratch / "stderr")
     kernel = WaitingKernel()  # before this process has threads
     signal.signal(signal.SIGTERM, lambda *_: _end_both(kernel))
-    threading.Thread(target=_end_with_parent, args=(kernel,), daemon=True).start()
+    threading.Thread(target=_end_with_parent, args=(kernel, scratch), daemon=True).start()
     _silence()
     connection.send(_execute(job, scratch, kernel))
     connection.close()
-    kernel.kill()
+    _end_kernel(kernel)
+    shutil.rmtree(scratch, ignore_errors=True)
 
 
-# A parent that was killed could not end this process, and then nobody would.
-def _end_with_parent(kernel) -> None:
+# A parent that was killed could not end this process, nor remove what it made.
+def _end_with_parent(kernel, scratch: Path) -> None:
     wait([multiprocessing.parent_process().sentinel])
-    _end_both(kernel)
+    _end_kernel(kernel)
+    shutil.rmtree(scratch, ignore_errors=True)
+    with suppress(OSError):  # the last one removes the folder of all
+        scratch.parent.rmdir()
+    os._exit(1)
+
+
+def _end_kernel(kernel) -> None:
+    kernel.kill()
+    kernel.wait(GRACE_S / 2)
 
 
 # The kernel first, so that nothing writes to the scratch folder any more.
 def _end_both(kernel) -> None:
-    kernel.kill()
-    kernel.wait(GRACE_S / 2)
+    _end_kernel(kernel)
     os._exit(1)
 
 

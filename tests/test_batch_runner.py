@@ -139,11 +139,12 @@ def gone(pid):
 
 def begin_and_sleep(folder):
     pids = "import os, pathlib, time\n"
-    pids += f"pathlib.Path({folder!r}, 'pids').write_text(f'{{os.getpid()}} {{os.getppid()}}')\n"
+    pids += "told = f'{os.getpid()} {os.getppid()} {os.environ[\"IPYTHONDIR\"]}'\n"
+    pids += f"pathlib.Path({folder!r}, 'pids').write_text(told)\n"
     run(job(pids + "time.sleep(600)"))
 
 
-def test_a_killed_sweep_leaves_no_process(tmp_path):
+def test_a_killed_sweep_leaves_no_process_and_no_scratch_folder(tmp_path):
     process = multiprocessing.get_context("spawn").Process(
         target=begin_and_sleep, args=(str(tmp_path),)
     )
@@ -152,11 +153,12 @@ def test_a_killed_sweep_leaves_no_process(tmp_path):
         if (tmp_path / "pids").is_file() and (tmp_path / "pids").read_text():
             break
         time.sleep(0.1)
-    kernel, driver = map(int, (tmp_path / "pids").read_text().split())
+    kernel, driver, scratch = (tmp_path / "pids").read_text().split()
     os.kill(process.pid, signal.SIGKILL)
     process.join()
-    assert gone(driver)
-    assert gone(kernel)
+    assert gone(int(driver))
+    assert gone(int(kernel))
+    assert not Path(scratch).parent.exists()
 
 
 def test_a_killed_driver_is_a_failure_that_says_so():
