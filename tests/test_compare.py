@@ -39,7 +39,7 @@ def test_run_numbers_tell_the_order():
     assert one.design == "alternating"
     (one,) = compare(samples(before), samples(after))
     assert one.design == "sequence"
-    assert any("alternate" in note for note in one.notes)
+    assert any("pairs in random order" in note for note in one.notes)
 
 
 def test_too_few_runs_have_an_infinite_interval_and_say_how_many_do():
