@@ -23,9 +23,9 @@ def test_the_host_s_runs_are_called_different_as_the_docstring_of_difference_say
     assert min(power["this workbook", order] for order in ("alternating", "paired")) >= 0.9
     text = calibration.sentence(table, len(HOST))
     assert "Of 500 identical runs" in text
-    assert "3.7% to 5.4%" in text
+    assert "3.7% to 4.6%" in text
     figure = figures.ab_calibration(table, len(HOST))
-    assert "at most 5.4% different" in figure.get_suptitle().replace("\n", " ")
+    assert "at most 4.6% different" in figure.get_suptitle().replace("\n", " ")
 
 
 def test_independent_runs_satisfy_every_test():
