@@ -152,7 +152,7 @@ def _emulate(arguments: argparse.Namespace) -> None:
         print(f"{one.arch}: {len(one.runs)} cells in {one.wall_s:.0f} s, {one.about['qemu']}")
         for note in one.notes:
             print(f"note: {one.arch}: {note}")
-    if arguments.check is not None:
+    if arguments.check is not None and all(one.counted for one in measured):
         _compared(arguments, measured, check, tables)
 
 

@@ -6,6 +6,7 @@ A file of 10 GiB with no block of its own needs only its inode. No journal: no t
 
 from __future__ import annotations
 
+import struct
 import subprocess
 from pathlib import Path
 
@@ -24,6 +25,22 @@ def make(folder: Path, *, of_each_block_size: bool = False) -> list[Path]:
     """
     sizes = BLOCK_BYTES if of_each_block_size else BLOCK_BYTES[:1]
     return [_image(folder / f"ext4-{size}.img", size) for size in sizes]
+
+
+def swap(folder: Path, size_bytes: int) -> Path:
+    """Make a sparse swap area of at least this size and return its path.
+
+    The header is that of include/linux/swap.h, union swap_header: version, last page, bad pages.
+    """
+    pages = size_bytes // 4096 + 256
+    path = folder / "swap.img"
+    with path.open("wb") as image:
+        image.truncate(pages * 4096)
+        image.seek(1024)
+        image.write(struct.pack("<3I", 1, pages - 1, 0))
+        image.seek(4096 - 10)
+        image.write(b"SWAPSPACE2")
+    return path
 
 
 def _image(path: Path, block_bytes: int) -> Path:

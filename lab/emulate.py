@@ -21,6 +21,8 @@ from lab.errors import GuestError, LabError
 from lab.machine import MACHINES, Boot
 from lab.plan import Plan
 
+TIME = "KVM: times, no instructions"
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -29,6 +31,7 @@ class Measured:
     Attributes:
         runs: timed runs; profiled: runs under the function profiler, whose times are of no use.
         wall_s: how long the guests ran on this machine.
+        counted: whether the guest's ns are instructions; under KVM they are time.
         notes: what a reader of the numbers must know.
         about: versions and command lines.
     """
@@ -38,6 +41,7 @@ class Measured:
     runs: list[Run]
     profiled: list[Run] = field(default_factory=list)
     wall_s: float = 0.0
+    counted: bool = True
     notes: tuple[str, ...] = ()
     about: dict = field(default_factory=dict)
 
@@ -81,7 +85,8 @@ def measure(
     notes += _notes(plan, runs["timed"])
     wall_s = time.monotonic() - start
     timed, profiled = runs["timed"], runs.get("profile", [])
-    return Measured(image.arch, plan, timed, profiled, wall_s, tuple(notes), about)
+    counted = TIME not in notes
+    return Measured(image.arch, plan, timed, profiled, wall_s, counted, tuple(notes), about)
 
 
 def measure_all(images: Sequence[build.Image], plan: Plan, **rest) -> list[Measured]:
@@ -93,26 +98,28 @@ def measure_all(images: Sequence[build.Image], plan: Plan, **rest) -> list[Measu
 def write(measured: Sequence[Measured], out: Path, command: str) -> list[Path]:
     """Write instructions.csv, counters.csv where a profiler ran, samples.csv and provenance.json.
 
-    Returns their paths.
+    Guests under KVM, whose clock tells time, go into samples.csv alone. Returns the paths.
     """
-    rows = [row for one in measured for row in tables.instructions(one.plan, one.arch, one.runs)]
-    paths = [tables.write_csv(out / "instructions.csv", rows, tables.INSTRUCTIONS)]
+    counted = [one for one in measured if one.counted]
+    rows = [row for one in counted for row in tables.instructions(one.plan, one.arch, one.runs)]
+    paths = []
+    if rows:
+        paths.append(tables.write_csv(out / "instructions.csv", rows, tables.INSTRUCTIONS))
     hits = [row for one in measured for row in tables.counters(one.plan, one.arch, one.profiled)]
     if hits:
         paths.append(tables.write_csv(out / "counters.csv", hits, tables.COUNTERS))
-    samples = [
-        row
-        for one in measured
-        for row in tables.samples(
-            one.plan, one.arch, one.runs, f"QEMU {one.arch}", "instructions.csv",
-            "instructions", "instructions",
-        )
-    ]  # fmt: skip
-    for number, row in enumerate(samples):
-        row["source"] = f"instructions.csv:{number + 2}"
-    paths.append(tables.write_csv(out / "samples.csv", samples, tables.SAMPLES))
+    paths.append(tables.write_csv(out / "samples.csv", _samples(measured), tables.SAMPLES))
     paths.append(tables.write_json(out / "provenance.json", _provenance(measured, command)))
     return paths
+
+
+def _samples(measured: Sequence[Measured]) -> list[dict[str, object]]:
+    rows = []
+    for one in measured:
+        machine = f"QEMU {one.arch}" if one.counted else f"KVM {one.arch}"
+        what = ("instructions", "instructions") if one.counted else ("real", "s")
+        rows += tables.samples(one.plan, one.arch, one.runs, machine, *what)
+    return [row | {"source": f"samples.csv:{number + 2}"} for number, row in enumerate(rows)]
 
 
 def qemu_version(arch: str) -> str:
@@ -133,7 +140,7 @@ def _boot(image, plan, accel, limits, log, heard) -> tuple[Console, str, list[st
         if accel == "kvm":
             console, reason = _with_kvm(boot, limits, log, rest)
             if console:
-                return console, _told(boot, folder, "kvm"), ["KVM: nanoseconds, no instructions"]
+                return console, _told(boot, folder, "kvm"), [TIME]
             note = [reason]
         with _opened(log) as written:
             console = emulator.run(boot.command(), limits=limits, log=written, **rest)
@@ -147,6 +154,8 @@ def prepare(arch: str, kernel: Path, plan: Plan, folder: Path) -> Boot:
     images = []
     if plan.workload == "file":
         images = disks.make(folder, of_each_block_size=not plan.modified)
+    elif plan.workload == "anon":
+        images = [disks.swap(folder, plan.map_bytes)]
     return Boot(
         arch, kernel, archive, tuple(plan.arguments()), plan.memory_mib, plan.cpus, tuple(images)
     )

@@ -84,9 +84,9 @@ def counters(plan: Plan, arch: str, runs: Iterable[Run]) -> list[dict[str, objec
 
 
 def samples(
-    plan: Plan, arch: str, runs: Sequence[Run], machine: str, source: str, metric: str, unit: str
+    plan: Plan, arch: str, runs: Sequence[Run], machine: str, metric: str, unit: str
 ) -> list[dict[str, object]]:
-    """Return a row a run as `reclaim ingest --csv` prints them; source is the table's own lines."""
+    """Return a row a run as `reclaim ingest --csv` prints them, but for the source."""
     return [
         {
             "machine": machine,
@@ -99,7 +99,6 @@ def samples(
             "value": run.ns / 1e9 if unit == "s" else run.ns,
             "run": number,
             "part": f"lru={run.lru}",
-            "source": f"{source}:{number + 2}",
         }
         for number, run in enumerate(runs)
     ]

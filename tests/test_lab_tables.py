@@ -27,7 +27,8 @@ def run(**changed):
 @pytest.fixture
 def written(tmp_path):
     profiled = [run(ns=9, hits={0: {"try_to_unmap": 3277}, 1: {"try_to_unmap": 9}})]
-    found = Measured("x86_64", PLAN, [run(), run(rep=1)], profiled, 12.34, (), {"qemu": "QEMU 7"})
+    timed = [run(), run(rep=1)]
+    found = Measured("x86_64", PLAN, timed, profiled, 12.34, True, (), {"qemu": "QEMU 7"})
     emulate.write([found], tmp_path, "reclaim lab emulate")
     return tmp_path
 
@@ -65,6 +66,14 @@ def test_provenance_names_versions_and_the_command(written):
     assert about["command"] == "reclaim lab emulate"
     assert about["guests"]["x86_64"]["qemu"] == "QEMU 7"
     assert about["guests"]["x86_64"]["wall_s"] == 12.3
+
+
+def test_time_under_kvm_is_no_instructions(tmp_path):
+    found = Measured("x86_64", PLAN, [run()], counted=False, about={})
+    names = [path.name for path in emulate.write([found], tmp_path, "")]
+    assert names == ["samples.csv", "provenance.json"]
+    (row,) = rows(tmp_path / "samples.csv")
+    assert (row["metric"], row["unit"], row["value"]) == ("real", "s", "0.042732")
 
 
 def test_other_work_says_so_in_the_table():

@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/swap.h>
 #include <unistd.h>
 
 #include "guest.h"
@@ -250,6 +251,8 @@ int main(int argc, char **argv)
 		must_mount("tracefs", "/trace", "tracefs");
 	if (modified && !strcmp(workload, "file"))
 		mount_files(0);
+	if (!strcmp(workload, "anon") && swapon("/dev/vda", 0))
+		die("swapping to /dev/vda");
 	if (modified && !strcmp(worker, "off"))
 		set_switch("no_stats_worker", "Y");
 	shared = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
