@@ -62,6 +62,8 @@ class Plan:
     profile: bool = False
 
     def __post_init__(self) -> None:
+        if not self.modified:  # nothing in such a tree could silence it
+            object.__setattr__(self, "stats_worker", "on")
         for name, allowed in (("kernels", KERNELS), ("lrus", LRUS), ("orders", self._orders())):
             _some_of(name, getattr(self, name), allowed)
         for name, allowed in (

@@ -21,6 +21,7 @@ def test_the_switches_are_those_the_kernels_need():
         "no_stats_worker",
     )
     assert Plan(kernels=("unmap",), orders=(0, 9), modified=False).switches == ()
+    assert Plan(kernels=("unmap",), orders=(0, 9), modified=False).stats_worker == "on"
 
 
 def test_cells_come_in_the_guests_order():

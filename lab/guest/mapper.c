@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/vfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -19,15 +20,21 @@ int ready[2], go[2];
 struct told *shared;
 
 /* The file system whose files have folios of this order: of a switched kernel
- * any will do, of another the one whose blocks are as large (disk vda + order). */
+ * any will do, of another the one whose blocks are as large. Which disk that is
+ * depends on how the machine numbers them. */
 void mount_files(int order)
 {
+	unsigned long block = !modified && order <= 4 ? PAGE << order : PAGE;
 	char disk[] = "/dev/vda";
+	struct statfs found;
 
-	if (!modified && order <= 4)
-		disk[7] += order;
-	umount2("/files", MNT_DETACH);
-	must_mount(disk, "/files", "ext4");
+	for (; disk[7] <= 'e'; disk[7]++) {
+		umount2("/files", MNT_DETACH);
+		must_mount(disk, "/files", "ext4");
+		if (!statfs("/files", &found) && (unsigned long)found.f_bsize == block)
+			return;
+	}
+	die("a file system with blocks of %lu bytes", block);
 }
 
 int file_of_order(int order)
@@ -146,6 +153,8 @@ static void map_and_sleep(int order, int first)
 	if (file && fd < 0)
 		die("opening the file");
 	at = mapping(fd, order);
+	if (file && first && !modified && order == 9)
+		touch(at, 0); /* it is the fault that heeds MADV_HUGEPAGE, not pread() */
 	if (file && first)
 		read_file(fd, order);
 	touch(at, !file);
