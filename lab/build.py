@@ -12,6 +12,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
@@ -202,10 +203,17 @@ def _make(arch: str, targets: list[str], heard, **environment: str) -> None:
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
+        start_new_session=True,
     ) as process:
-        for line in process.stdout:
-            lines.append(line)
-            heard(line)
+        try:
+            for line in process.stdout:
+                lines.append(line)
+                heard(line)
+        except BaseException:
+            # All compilers with it: they would go on in the tree that the next build writes to.
+            # make deletes what it had half done.
+            os.killpg(process.pid, signal.SIGTERM)
+            raise
     if process.returncode:
         raise BuildError(f"make {' '.join(targets)} for {arch} failed:\n{_last(''.join(lines))}")
 
