@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from analysis import measurements, notebook_html
+from analysis import measurements, notebook_html, report
 from analysis.files import write_whole
 from analysis.params import PARAMETERS
 from sim.ident import short_id
@@ -63,6 +63,8 @@ def write_page(out: Path) -> Path:
     sections = [_section(out, notebook) for notebook in PARAMETERS]
     html = environment.get_template("page.html.j2").render(
         sections=sections,
+        answer_header=report.ANSWER_HEADER,
+        answer_rows=report.answer_rows(),
         manifest=measurements.manifest(),
         id=short_id([section["id"] for section in sections]),
     )

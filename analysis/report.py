@@ -115,20 +115,31 @@ def commit_message(
     return "\n\n".join(filter(None, sections)) + "\n"
 
 
-def answer_table(orders: Sequence[int] = tuple(range(10))) -> str:
-    """Return the README's answer, in Markdown: what batched unmapping saves, by folio size."""
-    rows = [
-        "| Folio size | arm64, instructions | arm64, time | x86_64, instructions | x86_64, time |",
-        "| ---: | ---: | ---: | ---: | ---: |",
-    ]
+ANSWER_HEADER = (
+    "Folio size", "arm64, instructions", "arm64, time", "x86_64, instructions", "x86_64, time"
+)  # fmt: skip
+
+
+def answer_rows(orders: Sequence[int] = tuple(range(10))) -> list[list[str]]:
+    """Return the answer, what batched unmapping saves: a row a folio size, below ANSWER_HEADER.
+
+    Instructions with a star are fitted: that order was not run.
+    """
+    rows = []
     for order in orders:
         cells = [folio_size(order)]
         for arch in ("arm64", "x86_64"):
             old, new, measured = instructions_pair(arch, order, "references", "unmap")
             cells.append(f"{change(new / old - 1)}{'' if measured else '*'}")
             cells.append(change_range(predict(arch, order).elapsed_reduction).replace("( ", "("))
-        rows.append(f"| {' | '.join(cells)} |")
-    return "\n".join(rows) + "\n"
+        rows.append(cells)
+    return rows
+
+
+def answer_table(orders: Sequence[int] = tuple(range(10))) -> str:
+    """Return the README's answer in Markdown: `answer_rows`."""
+    rows = [ANSWER_HEADER, ["---:"] * len(ANSWER_HEADER), *answer_rows(orders)]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in rows)
 
 
 def _question(asked: Asked) -> str:

@@ -11,7 +11,7 @@ import nbformat
 import pytest
 from nbformat import v4
 
-from analysis import measurements, notebook_html, page, results
+from analysis import measurements, notebook_html, page, report, results
 from analysis.page import PageError, write_page
 from analysis.params import PARAMETERS
 
@@ -124,6 +124,15 @@ def test_everything_saved_is_on_the_page_answers_first_in_order_of_the_notebooks
     assert "reduction, x86_64" in text
     assert "[0.5, null]" in text
     assert "order = 4" in text
+
+
+def test_the_answer_by_folio_size_stands_first(out):
+    html = write_page(out).read_text()
+    table = html[html.index("<main>") : html.index("</table>")]
+    assert 'aria-label="Answer"' in table
+    for row in report.answer_rows():
+        cells = "".join(f'<td class="number">{text}</td>' for text in row)
+        assert f"<tr>{cells}</tr>" in table
 
 
 def test_provenance_of_every_measured_file_is_shown(out):
