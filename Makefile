@@ -15,7 +15,7 @@ BIN := .venv/bin
 # Stamps are touched last, so that an interrupted set-up starts over at the next make.
 LOCKED := .venv/locked
 READY := .venv/ready
-SOURCES := $(shell find notebooks sim analysis data -type f \
+SOURCES := $(shell find notebooks sim analysis lab data -type f \
 	! -path '*/.*' ! -path '*/__pycache__/*' 2>/dev/null)
 
 # Each of these would make the new environment see, or install into, another one.
