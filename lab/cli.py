@@ -263,6 +263,8 @@ def _host_arguments(part: argparse.ArgumentParser) -> None:
     add("--seconds", type=float, default=90.0, metavar="S", help="no round more (default: 90)")
     add("--rounds", type=int, default=15, metavar="N", help="default: 15")
     add("--dir", type=Path, metavar="DIR", help="where files are made (default: temporary)")
+    add("--no-captures", dest="captures", action="store_false",
+        help="no run more under perf stat and perf record")  # fmt: skip
     add("--out", type=Path, default=Path("build/lab-host"), metavar="DIR")
 
 
@@ -282,6 +284,7 @@ def _host(arguments: argparse.Namespace) -> None:
             seconds=arguments.seconds,
             rounds=arguments.rounds,
             folder=arguments.dir,
+            captures=arguments.out if arguments.captures else None,
             heard=lambda share: bar.update(int(100 * share) - bar.n),
         )
     for path in host.write(found, arguments.out, _said()):

@@ -16,14 +16,16 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 
-from lab import cache, folios, settings, tables
+from lab import cache, folios, perf, settings, tables
 from lab.errors import LabError
 
 WORKLOADS = ("file", "lazyfree")
 COLUMNS = ("run", "round", "workload", "order", "exact_share", "map_bytes", "pages",
            "resident_after", "cpu_s", "wall_s")  # fmt: skip
+CAPTURES_S = 25.0
 XFS_BYTES = 512 << 20  # mkfs.xfs makes none smaller than 300 MiB
 
 
@@ -60,7 +62,7 @@ class Host:
     notes: list[str] = field(default_factory=list)
 
 
-def measure(
+def measure(  # noqa: PLR0913 - all but one by name
     orders: Sequence[int],
     *,
     workloads: Sequence[str] = WORKLOADS,
@@ -69,14 +71,19 @@ def measure(
     seconds: float = 90.0,
     rounds: int = 15,
     folder: Path | None = None,
+    captures: Path | None = None,
     heard: Callable[[float], None] = lambda _: None,
 ) -> Host:
     """Time each order of each workload in every round, and return the runs.
+
+    After them each cell runs twice more, under perf stat and perf record, if `captures` says where
+    to: a capture costs time, so that no timed run has one.
 
     Args:
         request: of `settings.REQUESTS`; "" takes the first that the machine allows.
         seconds: no round starts that is not likely to end before then.
         folder: where files are made where no XFS can be; also the XFS image.
+        captures: folder of perf's captures, perf-WHAT-WORKLOAD-orderN.txt; `CAPTURES_S` at most.
         heard: called after each run with the share of the work that is done.
 
     Raises:
@@ -93,6 +100,8 @@ def measure(
             raise LabError("nothing can be measured here: " + "; ".join(host.notes))
         group = back.enter_context(settings.cgroup(host.request))
         _rounds(host, cells, place, group, (rounds, seconds), heard)
+        if captures:
+            _captures(host, cells, place, group, captures)
     _note_orders(host)
     return host
 
@@ -188,6 +197,26 @@ def _run(host: Host, number: int, cell: Cell, place: Path, group: Path | None) -
         if host.request == "limit":
             settings.lift_limit(group)
         return Timed(number, cell, exact, folios.resident(mapped), cpu_ns / 1e9, wall_ns / 1e9)
+
+
+def _captures(host: Host, cells: list[Cell], place: Path, group, out: Path) -> None:
+    end = time.monotonic() + CAPTURES_S
+    out.mkdir(parents=True, exist_ok=True)
+    for done, (cell, kind) in enumerate(product(cells, perf.WORDS)):
+        if time.monotonic() > end:
+            host.notes.append(f"{done} of {2 * len(cells)} captures, in {CAPTURES_S:g} s")
+            return
+        try:
+            with _memory(cell, place, host.map_bytes) as mapped:
+                request = _request(host, mapped, group)
+                path = out / f"perf-{kind}-{cell.workload}-order{cell.order}.txt"
+                perf.capture(kind, request, path)
+        except LabError as error:
+            host.notes.append(f"no captures of perf: {error}")
+            return
+        finally:
+            if host.request == "limit":
+                settings.lift_limit(group)
 
 
 @contextmanager
