@@ -7,7 +7,7 @@ from pathlib import Path
 
 import sim
 from analysis import time_cli
-from analysis.units import UnitError, parse_orders, parse_size
+from analysis.units import UnitError, argument_of, parse_orders, parse_size
 
 # A subcommand that prices events knows the architectures that were measured.
 ARCHES = sim.MEASURED_ARCHES
@@ -32,18 +32,6 @@ WORLD_OPTIONS = (
     ("pinned", "SHARE", "folios that somebody else holds"),
     ("seed", "N", "of what the shares hit"),
 )
-
-
-def _read_by(parse: Callable[[str], object]) -> Callable[[str], object]:
-    """Return an argparse type that says what `parse` says of bad text."""
-
-    def read(text: str) -> object:
-        try:
-            return parse(text)
-        except UnitError as error:
-            raise argparse.ArgumentTypeError(str(error)) from None
-
-    return read
 
 
 def _at_least(low: int) -> Callable[[str], int]:
@@ -78,7 +66,7 @@ def simulate(command: argparse.ArgumentParser) -> None:
     folios.add_argument("--folios", default="", metavar="O:SHARE,...", help="e.g. 0:0.2,4:0.8")
     add("--workload", choices=sim.WORKLOADS, default="file", help="what the folios are")
     add("--request", choices=sim.REQUESTS, default="", help="default: as the workload was measured")
-    size = {"type": _read_by(parse_size), "metavar": "SIZE"}
+    size = {"type": argument_of(parse_size), "metavar": "SIZE"}
     add("--map", default="10G", help="file size (default: 10G)", **size)
     add("--reclaim", default="8G", help="request (default: 8G)", **size)
     add("--access", choices=sim.ACCESSES, default="pread", help="how the file was brought in")
@@ -176,17 +164,17 @@ def predict(command: argparse.ArgumentParser) -> None:
     step(command)
     add("--metric", choices=("time", "instructions"), default="time")
     add("--blind", action="store_true", help="use no run of a changed kernel of this architecture")
-    time_cli.machine_arguments(command, _read_by(parse_size))
+    time_cli.machine_arguments(command, argument_of(parse_size))
     add("--json", action="store_true", help="one JSON object")
 
 
 def question(command: argparse.ArgumentParser) -> None:
     """Add the elapsed reduction that is asked for."""
     command.add_argument("--arch", choices=tuple(sim.ARCHES), default=None, help="default: x86_64")
-    order = _read_by(_folio_order)
+    order = argument_of(_folio_order)
     command.add_argument("--order", type=order, default=6, help="1 to 8 (default: 6)")
     step(command)
-    time_cli.machine_arguments(command, _read_by(parse_size))
+    time_cli.machine_arguments(command, argument_of(parse_size))
     json_alone(command)
 
 
@@ -211,11 +199,11 @@ def message(command: argparse.ArgumentParser) -> None:
     """Add what a commit message or cover letter is about."""
     styles = ("blocks", "table", "cover")
     command.add_argument("--style", choices=styles, default="table", help="default: table")
-    orders = _read_by(parse_orders)
+    orders = argument_of(parse_orders)
     command.add_argument("--orders", type=orders, default="0:9", help="e.g. 0:9 or 2,4,9")
     command.add_argument("--arch", type=_names(ARCHES), default=ARCHES, metavar="A,...")
     step(command)
-    time_cli.machine_arguments(command, _read_by(parse_size))
+    time_cli.machine_arguments(command, argument_of(parse_size))
 
 
 def safety(command: argparse.ArgumentParser) -> None:

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Sizes as people write them, and as programs count them."""
 
+import argparse
 import re
+from collections.abc import Callable
 from decimal import Decimal
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?|\.\d+)([KMGT]?)(?:(?<=[KMGT])i?B|B)?", re.IGNORECASE | re.ASCII)
@@ -24,6 +26,18 @@ def parse_size(text: str) -> int:
     if nr_bytes < 1:
         raise UnitError(f"size {text!r}: expected a number above 0, then K, M, G, T or nothing")
     return nr_bytes
+
+
+def argument_of(parse: Callable[[str], object]) -> Callable[[str], object]:
+    """Return an argparse type that says what `parse` says of bad text."""
+
+    def read(text: str) -> object:
+        try:
+            return parse(text)
+        except UnitError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return read
 
 
 def parse_orders(text: str) -> tuple[int, ...]:

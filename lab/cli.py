@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from analysis.units import UnitError, parse_orders, parse_size
+from analysis.units import argument_of, parse_orders, parse_size
 from lab import plan as plans
 from lab.errors import LabError
 
@@ -46,18 +46,6 @@ def _interrupt(*_) -> None:
     raise KeyboardInterrupt
 
 
-def read_by(parse: Callable[[str], object]) -> Callable[[str], object]:
-    """Return an argparse type that says what `parse` says of bad text."""
-
-    def read(text: str) -> object:
-        try:
-            return parse(text)
-        except UnitError as error:
-            raise argparse.ArgumentTypeError(str(error)) from None
-
-    return read
-
-
 def names(allowed: tuple[str, ...]) -> Callable[[str], tuple[str, ...]]:
     """Return an argparse type of some of these names, commas between them."""
 
@@ -74,9 +62,9 @@ def names(allowed: tuple[str, ...]) -> Callable[[str], tuple[str, ...]]:
 
 def guest_arguments(part: argparse.ArgumentParser, *, orders: str, lrus: str) -> None:
     """Add what a guest measures, and how long it may take."""
-    add, size = part.add_argument, {"type": read_by(parse_size), "metavar": "SIZE"}
+    add, size = part.add_argument, {"type": argument_of(parse_size), "metavar": "SIZE"}
     add("--arch", type=names(plans.ARCHES), default=plans.ARCHES, metavar="A,...")
-    add("--orders", type=read_by(parse_orders), default=orders, help=f"default: {orders}")
+    add("--orders", type=argument_of(parse_orders), default=orders, help=f"default: {orders}")
     add("--lru", type=names(plans.LRUS), default=lrus, metavar="L,...", help=f"default: {lrus}")
     add("--map", default="256M", help="default: 256M", **size)
     add("--reclaim", default="0.2G", help="default: 0.2G", **size)
@@ -255,11 +243,11 @@ def _images(arguments: argparse.Namespace, plan: plans.Plan) -> list:
 
 def _host_arguments(part: argparse.ArgumentParser) -> None:
     add = part.add_argument
-    add("--orders", type=read_by(parse_orders), default="0:9", help="default: 0:9")
+    add("--orders", type=argument_of(parse_orders), default="0:9", help="default: 0:9")
     add("--workload", type=names(("file", "lazyfree")), default="file,lazyfree", metavar="W,...")
     add("--request", choices=("memory.reclaim", "limit", "pageout"), default="",
         help="default: the first that this machine allows")  # fmt: skip
-    add("--map", type=read_by(parse_size), default="64M", metavar="SIZE", help="default: 64M")
+    add("--map", type=argument_of(parse_size), default="64M", metavar="SIZE", help="default: 64M")
     add("--seconds", type=float, default=90.0, metavar="S", help="no round more (default: 90)")
     add("--rounds", type=int, default=15, metavar="N", help="default: 15")
     add("--dir", type=Path, metavar="DIR", help="where files are made (default: temporary)")
