@@ -123,14 +123,7 @@ class SimulateReclaim:
     @property
     def world(self) -> World:
         """The world that is asked for."""
-        return World(
-            map_bytes=parse_size(self.map_size),
-            reclaim_bytes=parse_size(self.reclaim_size),
-            order=self.order,
-            access=self.access,
-            mapped_by=self.mapped_by,
-            cpus=self.cpus,
-        )
+        return _world_of(self)
 
 
 @dataclass(frozen=True)
@@ -270,13 +263,7 @@ class Explore:
     @property
     def world(self) -> World:
         """The world that is asked for."""
-        return World(
-            map_bytes=parse_size(self.map_size),
-            reclaim_bytes=parse_size(self.reclaim_size),
-            order=self.order,
-            folios=self.folios,
-            mapped_by=self.mapped_by,
-        )
+        return _world_of(self)
 
 
 Params = (
@@ -405,6 +392,16 @@ def _check_step(asked) -> None:
     if asked.before == asked.after:
         problem = f"before and after are both {asked.before!r}: expected two kernels"
         raise _refusal(type(asked), [problem])
+
+
+# Sizes are text; what else a world has, the parameters have under its names.
+def _world_of(asked) -> World:
+    shared = {one.name for one in fields(World)} & {one.name for one in fields(asked)}
+    return World(
+        map_bytes=parse_size(asked.map_size),
+        reclaim_bytes=parse_size(asked.reclaim_size),
+        **{name: getattr(asked, name) for name in shared},
+    )
 
 
 def _check_world(asked) -> None:
