@@ -335,6 +335,7 @@ def walk_mm(vma, memory, machine, counts):
     """Promote the folios of every young entry of one VMA."""
     page = memory.vmas[vma, VMA_START]
     vma_end = memory.vmas[vma, VMA_END]
+    nr_read = counts[Count.GET_PTE_PFN]
     while page < vma_end:
         end = pmd_addr_end(vma, page, vma_end, memory, machine)
         slot = pte_slot(vma, page, memory, machine)
@@ -346,3 +347,4 @@ def walk_mm(vma, memory, machine, counts):
         ):
             update_folio(page, end, memory.ptes[slot] & PTE_DIRTY != 0, memory)
         page = end
+    counts[Count.PTES_AGED] += counts[Count.GET_PTE_PFN] - nr_read

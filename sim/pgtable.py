@@ -52,6 +52,12 @@ def read_entry(slot, lockless, nr, memory, counts):
 
 
 @jit
+def nr_gathers(counts):
+    """Return how often a contpte block was gathered: a lockless time reads it twice."""
+    return counts[Count.CONTPTE_PTEP_GET] + 2 * counts[Count.CONTPTE_PTEP_GET_LOCKLESS]
+
+
+@jit
 def same_flags(ptes, slot, end, respected):
     # How many entries from `slot` on agree with it in the respected flags; nearly always all, which
     # a loop without an early end finds out fastest.

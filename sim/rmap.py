@@ -15,6 +15,7 @@ from sim.pgtable import (
     clear_flush_young_ptes,
     contpte_ptep_clear_flush_young,
     folio_pte_batch_flags,
+    nr_gathers,
     pmd_addr_end,
     pmdp_clear_flush_young,
     pte_slot,
@@ -167,13 +168,16 @@ def folio_referenced(folio, nr, memory, machine, counts):
             continue
         pvmw = folio_vma_walk(vma, folio, nr, 0, memory)
         counts[Count.FOLIO_REFERENCED_ONE] += nr
+        gathers = nr_gathers(counts)
+        referenced = mlocked = False
         if memory.vmas[vma, VMA_FLAGS] & LOCKED:
             ptes, mlocked = mlocked_folio_referenced_one(pvmw, memory, machine, counts)
-            if mlocked:
-                return nr_referenced, True
         else:
             referenced, ptes = folio_referenced_one(pvmw, memory, machine, counts)
-            nr_referenced += referenced
+        counts[Count.GATHERS_CHECKING] += nr_gathers(counts) - gathers
+        if mlocked:
+            return nr_referenced, True
+        nr_referenced += referenced
         mapcount -= 0 if machine.regular else ptes
         if mapcount == 0:
             break

@@ -76,6 +76,8 @@ class Count(IntEnum):
     PMDP_CLEAR_FLUSH_YOUNG = auto()
     CONTPTE_PTEP_GET = auto()
     CONTPTE_PTEP_GET_LOCKLESS = auto()
+    GATHERS_CHECKING = auto()  # of both, folio_referenced_one()'s, a lockless one as two
+    GATHERS_UNMAPPING = auto()  # and try_to_unmap()'s
     CONTPTE_TRY_UNFOLD = auto()
     CONTPTE_GET_AND_CLEAR_FULL_PTES = auto()
     PTES_CLEARED = auto()  # page-table entries removed, a PMD leaf counting its pages
@@ -113,6 +115,7 @@ class Count(IntEnum):
     # lru_gen alone
     LRU_GEN_LOOK_AROUND = auto()
     GET_PTE_PFN = auto()
+    PTES_AGED = auto()  # of them, by walk_mm() and not around a young PTE
     GET_PFN_FOLIO = auto()
     WALK_UPDATE_FOLIO = auto()
     TEST_AND_CLEAR_YOUNG_PTES = auto()  # of more than one PTE, or in a contpte block

@@ -21,6 +21,7 @@ from sim.pgtable import (
     contpte_unfold,
     folio_pte_batch_flags,
     get_and_clear_ptes,
+    nr_gathers,
     pmd_addr_end,
     pte_slot,
     read_entry,
@@ -343,15 +344,17 @@ def try_to_unmap(folio, nr, flags, memory, machine, counts):
     nr_pages = 1 << folio_order(folio, memory)
     counts[Count.TRY_TO_UNMAP] += nr
     counts[Count.RMAP_WALK] += nr
+    gathers = nr_gathers(counts)
     for vma in range(len(memory.vmas)):
         if not maps_some_of(vma, folio, nr_pages, memory):
             continue
         pvmw = folio_vma_walk(vma, folio, nr, flags, memory)
         if not try_to_unmap_one(pvmw, memory, machine, counts):
-            return
+            break
         counts[Count.FOLIO_NOT_MAPPED] += nr
         if not machine.regular and memory.ledger.folio_mapcounts[folio] == 0:
-            return
+            break
+    counts[Count.GATHERS_UNMAPPING] += nr_gathers(counts) - gathers
 
 
 @jit_rare
