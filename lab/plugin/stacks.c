@@ -8,8 +8,9 @@
  * called (or jumped to, or entered by an interrupt): the function is put on the
  * stack, with the address behind the block before it. A block that starts at
  * such an address is a return to it, and takes off what was above. Where an
- * interrupt returns to, its entry remembers. While another task runs, the stack
- * waits until two returns in a row are those that its own switch would make.
+ * interrupt returns to, its entry remembers. A switch of tasks first saves a
+ * register of the old task, and loads those of the new: while another task runs,
+ * the stack waits until what its own switch saved is loaded again.
  *
  * Options: functions=FILE (pairs of 64 bits: an address where a function starts,
  * rising, and its kind below; the last is the end of the kernel's text),
@@ -35,9 +36,12 @@ struct qemu_plugin_insn;
 struct qemu_info;
 typedef void (*translated_t)(qemu_plugin_id_t, struct qemu_plugin_tb *);
 typedef void (*executed_t)(unsigned int, void *);
+typedef void (*accessed_t)(unsigned int, uint32_t, uint64_t, void *);
 
 void qemu_plugin_register_vcpu_tb_trans_cb(qemu_plugin_id_t, translated_t);
 void qemu_plugin_register_vcpu_tb_exec_cb(struct qemu_plugin_tb *, executed_t, int, void *);
+void qemu_plugin_register_vcpu_mem_cb(struct qemu_plugin_insn *, accessed_t, int, int, void *);
+bool qemu_plugin_mem_is_store(uint32_t);
 size_t qemu_plugin_tb_n_insns(const struct qemu_plugin_tb *);
 uint64_t qemu_plugin_tb_vaddr(const struct qemu_plugin_tb *);
 struct qemu_plugin_insn *qemu_plugin_tb_get_insn(const struct qemu_plugin_tb *, size_t);
@@ -47,6 +51,7 @@ size_t qemu_plugin_insn_size(const struct qemu_plugin_insn *);
 #define EXPORT __attribute__((visibility("default")))
 EXPORT int qemu_plugin_version = PLUGIN_VERSION;
 
+#define LOADS_AND_STORES 3
 #define MAX_CPUS 2
 #define MAX_DEPTH 256
 #define USER (-1)
@@ -80,7 +85,7 @@ struct cpu {
 	uint64_t last_end;
 	enum kind last_kind;
 	bool away; /* another task runs */
-	int matched; /* returns in a row as the switch away would make */
+	uint64_t saved; /* where the switch away saved its first register; 0: not yet */
 };
 
 static struct function *functions;
@@ -227,20 +232,18 @@ static void leave_interrupt(struct cpu *cpu)
 	}
 }
 
-/* Tell whether it is still another task that runs. */
-static bool still_away(struct cpu *cpu, const struct block *block)
+/* A load or store of the function that switches tasks. */
+static void accessed(unsigned int number, uint32_t how, uint64_t address, void *unused)
 {
-	int left = cpu->depth - cpu->matched;
+	struct cpu *cpu = &cpus[number % MAX_CPUS];
 
-	if (block->kind == TASK_SWITCH) {
-		cpu->matched = 0;
-	} else if (!block->entry && left > 0 && cpu->back_to[left - 1] == block->start) {
-		if (++cpu->matched == 2) {
-			cpu->depth -= 2;
-			cpu->away = false;
-		}
-	}
-	return cpu->away;
+	(void)unused;
+	if (!counting || !cpu->away)
+		return;
+	if (qemu_plugin_mem_is_store(how))
+		cpu->saved = cpu->saved ? cpu->saved : address;
+	else if (address == cpu->saved)
+		cpu->away = false;
 }
 
 static void follow(struct cpu *cpu, const struct block *block)
@@ -268,7 +271,7 @@ static void executed(unsigned int number, void *argument)
 		stop_counting();
 	if (!counting)
 		return;
-	if (cpu->away && still_away(cpu, block)) {
+	if (cpu->away) {
 		nodes[child_of(child_of(0, AWAY), block->function)].count += block->nr_insns;
 		return;
 	}
@@ -278,7 +281,7 @@ static void executed(unsigned int number, void *argument)
 	cpu->last_kind = block->kind;
 	if (block->kind == TASK_SWITCH && block->entry) {
 		cpu->away = true;
-		cpu->matched = 0;
+		cpu->saved = 0;
 	}
 }
 
@@ -302,6 +305,9 @@ static void translated(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
 		block->entry = functions[block->function].start == block->start;
 	}
 	qemu_plugin_register_vcpu_tb_exec_cb(tb, executed, 0, block);
+	for (size_t i = 0; block->kind == TASK_SWITCH && i < nr; i++)
+		qemu_plugin_register_vcpu_mem_cb(qemu_plugin_tb_get_insn(tb, i), accessed, 0,
+						 LOADS_AND_STORES, NULL);
 }
 
 static void read_functions(const char *path)
