@@ -208,14 +208,15 @@ def _profile_arguments(part: argparse.ArgumentParser) -> None:
     guest_arguments(part, orders="4", lrus="classic")
     _kernel_arguments(part, "base,unmap")
     part.add_argument("--top", type=int, default=10, metavar="N", help="functions (default: 10)")
-    part.add_argument("--out", type=Path, metavar="DIR", help="folded stacks, a file each profile")
+    part.add_argument("--out", type=Path, metavar="DIR", help="folded stacks, and functions.csv")
 
 
 def _profile(arguments: argparse.Namespace) -> None:
-    from lab import cache, profile, progress
+    from lab import cache, profile, progress, tables
 
     plan = plan_of(arguments, arguments.kernel)
     images = _images(arguments, plan)
+    functions = []
     for image in images:
         with progress.cells(plan, 1, profile=False) as heard:
             found = profile.measure(image, plan, limits=limits_of(arguments), heard=heard)
@@ -223,6 +224,9 @@ def _profile(arguments: argparse.Namespace) -> None:
         for one in found if arguments.out else ():
             name = f"{one.arch}-{one.run.lru}-{one.run.kernel}-order{one.run.order}.folded"
             cache.write_whole(arguments.out / name, one.folded().encode())
+        functions += profile.functions(plan, found)
+    if arguments.out:
+        tables.write_csv(arguments.out / "functions.csv", functions, tables.FUNCTIONS)
 
 
 def _kernel_arguments(part: argparse.ArgumentParser, kernels: str) -> None:

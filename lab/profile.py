@@ -15,11 +15,11 @@ import struct
 import subprocess
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lab import build, cache, emulate, emulator
+from lab import build, cache, emulate, emulator, tables
 from lab.console import Run
 from lab.emulator import Limits
 from lab.errors import BuildError, LabError
@@ -28,6 +28,8 @@ from lab.plan import Plan
 
 SOURCE = Path(__file__).parent / "plugin" / "stacks.c"
 MARKS = ("request_begins", "request_ends")  # guest/system.c
+ROOT = "init"  # the process that makes the request
+LISTED = 0.001  # share of a request from which on a function is in a table
 NAMES = {-1: "[user]", -2: "[other]", -3: "[other task]"}
 # Kinds of functions, of plugin/stacks.c: entry of an interrupt, return from it, switch of tasks.
 KINDS = (
@@ -62,12 +64,21 @@ class Profile:
         """Instructions of each function itself, by name."""
         found: Counter[str] = Counter()
         for chain, count in self.stacks.items():
-            found[chain[-1] if chain else NAMES[-1]] += count
+            found[chain[-1] if chain else ROOT] += count
+        return found
+
+    @property
+    def beneath(self) -> Counter[str]:
+        """Instructions of each function and of all that it called, by name."""
+        found: Counter[str] = Counter()
+        for chain, count in self.stacks.items():
+            for function in {ROOT, *chain}:
+                found[function] += count
         return found
 
     def folded(self) -> str:
         """Return folded stacks, init first: "init;function;... instructions" a line."""
-        lines = {";".join(("init", *chain)): count for chain, count in self.stacks.items()}
+        lines = {";".join((ROOT, *chain)): count for chain, count in self.stacks.items()}
         return "".join(f"{chain} {count}\n" for chain, count in sorted(lines.items()) if count)
 
 
@@ -147,6 +158,23 @@ def read(text: str, names: list[str]) -> Iterator[dict[tuple[str, ...], int]]:
         stacks[chain] = stacks.get(chain, 0) + int(row["count"])
     if stacks is not None:
         yield stacks
+
+
+def functions(plan: Plan, profiles: Iterable[Profile]) -> list[dict[str, object]]:
+    """Return a row a function of each profile, dearest first, in the columns `tables.FUNCTIONS`.
+
+    own: instructions of the function itself; beneath: of it and of all that it called. Functions
+    beneath which less than `LISTED` of the request lies are left to the folded stacks.
+    """
+    rows = []
+    for profile in profiles:
+        own, of = profile.own, tables.cell(plan, profile.arch, profile.run)
+        rows += [
+            of | {"function": function, "own": own[function], "beneath": beneath}
+            for function, beneath in profile.beneath.most_common()
+            if beneath >= LISTED * profile.total
+        ]
+    return rows
 
 
 def top(profiles: list[Profile], number: int = 10) -> str:

@@ -34,6 +34,7 @@ INSTRUCTIONS = (
     "file_after_bytes",
 )
 COUNTERS = (*CELL, "function", "hits")
+FUNCTIONS = (*CELL, "function", "own", "beneath")
 SAMPLES = ("machine", "arch", "kernel", "workload", "order", "metric", "unit", "value", "run",
            "part", "symbol", "mark", "source")  # fmt: skip
 

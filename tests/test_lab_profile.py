@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from lab import compare, profile
+from lab import compare, profile, tables
 from lab.check import SHIPPED
 from lab.console import Run
 from lab.emulate import Measured
@@ -50,8 +50,20 @@ def test_stacks_are_named_and_counted():
     assert second == {("shrink_node",): 1}
     found = profile.Profile("arm64", RUN, first)
     assert found.total == 100
-    assert found.own == {"try_to_unmap": 75, "shrink_node": 20, "[user]": 5}
+    assert found.own == {"try_to_unmap": 75, "shrink_node": 20, "init": 5}
+    assert found.beneath == {"init": 100, "shrink_node": 90, "try_to_unmap": 75, "[other task]": 5}
     assert "init;shrink_node;try_to_unmap 70\n" in found.folded()
+
+
+def test_functions_of_a_thousandth_are_in_the_table():
+    stacks = {("shrink_node", "try_to_unmap"): 9_980, ("shrink_node",): 19, ("rare",): 1}
+    plan = Plan(kernels=("unmap",), orders=(4,), lrus=("classic",))
+    rows = profile.functions(plan, [profile.Profile("arm64", RUN, stacks)])
+    found = [(row["function"], row["own"], row["beneath"]) for row in rows]
+    assert found[0] == ("init", 0, 10_000)
+    assert found[1:] == [("shrink_node", 19, 9_999), ("try_to_unmap", 9_980, 9_980)]
+    assert all(tuple(row) == tables.FUNCTIONS for row in rows)
+    assert {(row["arch"], row["order"], row["kernel"]) for row in rows} == {("arm64", 4, "unmap")}
 
 
 @pytest.mark.parametrize("text", ["1; 70\n", "run\nnonsense\n", "run\n1;2 5\n"])
