@@ -3,16 +3,18 @@
 
 One model an architecture, of both LRUs: the code that both run has one price. Least squares on
 relative errors, each cell of equal weight, no cost below 0; a cell is the least of its repeats, as
-an interrupt or a worker can only add. Standard errors come from the scatter of the residuals over
-the groups that are not at 0; the honest test of a model is `leave_one_order_out`, which prices
-orders that the fit has not seen.
+an interrupt or a worker can only add. Where a profile by kernel function was taken of a cell, the
+shares of its parts (reference checks, unmapping, the rest) are told too: totals alone cannot part
+what always comes together. Standard errors come from the scatter of the residuals over the groups
+that are not at 0; the honest test of a model is `leave_one_order_out`, which prices orders that the
+fit has not seen.
 
 `fit` reads one architecture. `transfer` prices an architecture whose changed kernel nobody has run
 yet: runs of it before the change, and for what those cannot tell apart or do not contain, the
 costs of another architecture as a prior.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import NamedTuple
@@ -23,7 +25,7 @@ from scipy.optimize import lsq_linear, minimize_scalar
 
 from analysis import measurements
 from analysis import shown as tables
-from analysis.groups import GROUPS, NAMES, PRICED_AS, folded, group_counts
+from analysis.groups import GROUPS, IN_PART, NAMES, PARTS, PRICED_AS, folded, group_counts
 from sim import ARCHES, FILE_SERIES, Events, World, reclaim
 from sim.ident import short_id
 from sim.state import Count
@@ -31,12 +33,18 @@ from sim.table import shown
 
 # Which architecture tells another what it costs.
 DONOR = {"x86_64": "arm64", "arm64": "x86_64"}
+# What only order 0 tells: a large folio beyond a small one, and a page of another CPU freed.
+BEYOND_SMALL = ("vma_address_end", "__remove_mapping", "free_frozen_page_commit")
 # How far one architecture's cost of an event may be from another's, relative, beyond the ratio
 # that all share: gcc makes instructions of the same C, or of loops of like length.
 TRANSFER_SPREAD = 0.3
 # Relative error that the form of the model makes in a cell. Such errors are alike in neighbouring
 # cells, so that many cells do not average them out: the size of the worst, not of the mean.
 MODEL_ERROR = 0.03
+# A share's weight beside a cell's: profiles are of builds of their own, whose totals are up to 4%
+# from the cells'. Chosen with all runs in sight: at 0.2 what batched checks save on x86_64, told
+# from base alone, is up to 2.8 points off; at 0.4 a cell of an order left out is up to 3.1% off.
+SHARE_WEIGHT = 0.3
 # Relative standard error from which on a cost is called barely told.
 BARELY = 0.5
 # Folios that fit into an lru_add batch without filling it.
@@ -59,7 +67,8 @@ class CostModel:
         costs: instructions per event, shape (len(GROUPS),), never negative.
         cov: covariance of the costs, instructions squared, shape (len(GROUPS), len(GROUPS)).
         seen: which groups have a cost at all, bool, shape (len(GROUPS),); the others are 0.
-        dof: cells less fitted costs; groups that are priced as another have none of their own.
+        dof: what was told (cells, and all but one share of each profile) less fitted costs;
+            groups that are priced as another have none of their own.
         cells: the cells fitted, with columns predicted and relative_error added.
         warnings: what a reader of the costs must know.
         source: how it was made: "fit", or "transfer from ARCH".
@@ -78,7 +87,8 @@ class CostModel:
     def id(self) -> str:
         """Id of the cells and costs."""
         cells = self.cells.astype({"instructions": float})
-        rows = cells[[*measurements.CELL, "instructions"]].astype(str).to_numpy().tolist()
+        columns = [*measurements.CELL, "instructions", *PARTS]
+        rows = [list(map(str, row)) for row in cells[columns].itertuples(index=False)]
         return short_id([self.source, self.arch, rows, [round(c, 3) for c in self.costs]])
 
     def instructions(self, events: Events) -> float:
@@ -141,16 +151,18 @@ def simulate_cell(cell, **parameters) -> Events:
 def emulated_cells() -> tuple[pd.DataFrame, np.ndarray]:
     """Return the cells that a fit may use, and their group counts, shape (cells, len(GROUPS)).
 
-    Both LRUs, one and two CPUs, folios mapped by PTEs. A cell counts only if the simulator scans
-    exactly the pages that the kernel scanned: where the two-second statistics worker hit the run,
-    events differ and no cost can be read from it. Where a cell was run with and without that
-    worker, the run without is taken.
+    Both LRUs, one and two CPUs, folios mapped by PTEs; columns `PARTS` hold the shares of a cell
+    that was profiled. A cell counts only if the simulator scans exactly the pages that the kernel
+    scanned: where the two-second statistics worker hit the run, events differ and no cost can be
+    read from it. Where a cell was run with and without that worker, the run without is taken.
     """
     cells = measurements.instructions()
     pmd_order = cells["arch"].map(lambda name: ARCHES[name].pmd_order)
     cells = cells[cells["order"] < pmd_order]
     same = [column for column in measurements.CELL if column != "stats_worker"]
     cells = cells.sort_values([*same, "stats_worker"]).drop_duplicates(same)  # "off" before "on"
+    shares = measurements.shares().drop(columns="stats_worker")
+    cells = cells.merge(shares, how="left", on=same, validate="one_to_one")
     events = [matching_events(cell) for cell in cells.itertuples()]
     exact = np.array([simulated is not None for simulated in events])
     counts = np.array([group_counts(simulated) for simulated in events if simulated is not None])
@@ -210,9 +222,9 @@ def fit(arch: str) -> CostModel:
 def leave_one_order_out(arch: str, *, small: bool = True) -> pd.DataFrame:
     """Return every cell priced by the cells of the other orders: predicted, relative_error.
 
-    Only order 0 tells what a large folio costs beyond a small one, and best tells what a folio
-    that lru_gen promotes costs: left out, it is priced with the costs of `DONOR` as a prior, as in
-    `transfer`. Without `small` it is not priced, and no run of another architecture is read.
+    Without order 0, no cell tells what `BEYOND_SMALL` cost: left out, it is priced with those costs
+    of `DONOR` as priors, as in `transfer`. Without `small` it is not priced, and no run of another
+    architecture is read.
     """
     cells, counts = select(arch)
     parts = []
@@ -221,7 +233,7 @@ def leave_one_order_out(arch: str, *, small: bool = True) -> pd.DataFrame:
         if order > 0:
             parts.append(priced_by_others(arch, out))
         elif small:
-            costs = _leaning(arch, DONOR[arch], cells[~out], counts[~out]).costs
+            costs = _leaning(arch, DONOR[arch], cells[~out], counts[~out], BEYOND_SMALL).costs
             parts.append(_residuals(cells[out], counts[out], costs))
     return pd.concat(parts, ignore_index=True)
 
@@ -245,9 +257,10 @@ def transfer(arch: str, donor: str, kernels: tuple[str, ...]) -> CostModel:
     """Price `arch` from runs of `kernels` alone, with the costs of `donor` as a prior.
 
     Each prior is the donor's cost times one ratio that all groups share, give or take
-    `TRANSFER_SPREAD`; the ratio is the one under which runs and priors agree best. Groups that the
-    runs contain are pulled towards what they say, the others keep the prior and its width. A group
-    that the donor never does, or prices at 0, has no prior if the runs contain it.
+    `TRANSFER_SPREAD` and the donor's standard error; the ratio is the one under which runs and
+    priors agree best. Groups that the runs contain are pulled towards what they say, the others
+    keep the prior and its width. A group that the donor never does, or prices at 0, has no prior if
+    the runs contain it.
 
     Raises:
         FitError: `arch` does work that neither `donor` nor the runs contain.
@@ -272,21 +285,26 @@ class Leaning(NamedTuple):
     ratio: float
 
 
-def _leaning(arch: str, donor: str, cells: pd.DataFrame, counts: np.ndarray) -> Leaning:
+def _leaning(
+    arch: str, donor: str, cells: pd.DataFrame, counts: np.ndarray, untold: Collection[str] = NAMES
+) -> Leaning:
+    # `untold`: groups that keep their priors once the ratio to the donor's costs is found.
     given = fit(donor)
     shared, told = occurring(arch), _seen(counts)
     if alone := [NAMES[i] for i in np.flatnonzero(shared & ~occurring(donor) & ~told)]:
         raise FitError(f"{donor} cannot tell {arch} what {', '.join(alone)} costs: it has none")
     # What only the donor's page tables have keeps no cost; 1 stands for a cost of 0.
     prior = np.where(shared, np.maximum(_donated(given, arch), 1.0), 0.0)
+    spread = np.hypot(TRANSFER_SPREAD * prior, np.sqrt(np.diag(given.cov)))
     free = told & (given.costs == 0)
 
-    def posterior(log_ratio: float):
-        return _posterior(cells, counts, prior * np.exp(log_ratio), free)
+    def posterior(log_ratio: float, free: np.ndarray):
+        ratio = np.exp(log_ratio)
+        return _posterior(cells, counts, ratio * prior, ratio * spread, free)
 
-    ratio = minimize_scalar(lambda r: posterior(r)[2], bounds=(-1.5, 1.5), method="bounded").x
-    costs, cov, _ = posterior(ratio)
-    return Leaning(costs, cov, float(np.exp(ratio)))
+    found = minimize_scalar(lambda r: posterior(r, free)[2], bounds=(-1.5, 1.5), method="bounded")
+    costs, cov, _ = posterior(found.x, free | told & ~np.isin(NAMES, list(untold)))
+    return Leaning(costs, cov, float(np.exp(found.x)))
 
 
 def _donated(given: CostModel, arch: str) -> np.ndarray:
@@ -314,16 +332,33 @@ def _seen(counts: np.ndarray) -> np.ndarray:
     return folded(counts).any(axis=0)[PRICED_AS]
 
 
-def _relative(cells: pd.DataFrame, counts: np.ndarray) -> np.ndarray:
-    # Rows divided by what was measured: the fit then is of ones, and its errors are relative.
-    return folded(counts) / cells["instructions"].to_numpy(float)[:, None]
+class Told(NamedTuple):
+    """What cells tell of costs: rows @ costs = aims, but for errors that are relative to a cell.
+
+    rows: shape (cells + shares, len(GROUPS)), a group without a price of its own at 0.
+    """
+
+    rows: np.ndarray
+    aims: np.ndarray
+
+
+def _told(cells: pd.DataFrame, counts: np.ndarray) -> Told:
+    # Rows divided by what was measured: a cell's aim then is 1, a part's its share.
+    relative = counts / cells["instructions"].to_numpy(float)[:, None]
+    rows, aims = [folded(relative)], [np.ones(len(cells))]
+    for part in PARTS:
+        shares = cells[part].to_numpy(float)
+        told = ~np.isnan(shares)
+        rows.append(SHARE_WEIGHT * folded(relative[told] * IN_PART[part]))
+        aims.append(SHARE_WEIGHT * shares[told])
+    return Told(np.vstack(rows), np.concatenate(aims))
 
 
 def _solve(cells: pd.DataFrame, counts: np.ndarray) -> np.ndarray:
-    design = _relative(cells, counts)
-    used = design.any(axis=0)
-    scale = design[:, used].max(axis=0)
-    found = lsq_linear(design[:, used] / scale, np.ones(len(cells)), bounds=(0, np.inf), **BVLS)
+    rows, aims = _told(cells, counts)
+    used = rows.any(axis=0)
+    scale = rows[:, used].max(axis=0)
+    found = lsq_linear(rows[:, used] / scale, aims, bounds=(0, np.inf), **BVLS)
     costs = np.zeros(len(GROUPS))
     costs[used] = found.x / scale
     return costs[PRICED_AS]
@@ -338,11 +373,14 @@ def _residuals(cells: pd.DataFrame, counts: np.ndarray, costs: np.ndarray) -> pd
 def _covariance(cells, counts, costs) -> tuple[np.ndarray, int, tuple[str, ...]]:
     own = np.arange(len(GROUPS)) == PRICED_AS
     free = (costs > 0) & own & folded(counts).any(axis=0)
-    design = _relative(cells, counts)[:, free]
-    dof = len(cells) - int(free.sum())
+    rows, aims = _told(cells, counts)
+    design = rows[:, free]
+    # The shares of a profile sum to 1, as its cell is: one of them tells nothing more.
+    profiles = int(cells[PARTS[0]].notna().sum())
+    dof = len(aims) - profiles - int(free.sum())
     if dof <= 0:
         raise FitError(f"{len(cells)} cells cannot fit {int(free.sum())} costs: measure more")
-    variance = float(np.sum((design @ costs[free] - 1) ** 2)) / dof
+    variance = float(np.sum((design @ costs[free] - aims) ** 2)) / dof
     cov = np.zeros((len(GROUPS), len(GROUPS)))
     cov[np.ix_(free, free)] = variance * np.linalg.pinv(design.T @ design)
     warnings = _warnings(costs, cov, _seen(counts) & own)
@@ -362,16 +400,15 @@ def _warnings(costs, cov, seen) -> tuple[str, ...]:
     return (*at_zero, *barely)
 
 
-def _posterior(cells, counts, prior, free) -> tuple[np.ndarray, np.ndarray, float]:
+def _posterior(cells, counts, prior, spread, free) -> tuple[np.ndarray, np.ndarray, float]:
     # Least squares with the prior as further rows; groups with a prior of 0 are left out, those
     # that are free have no such row.
     keep = (prior > 0) & (np.arange(len(GROUPS)) == PRICED_AS)
     stated = keep & ~free
-    pull = np.diag(np.where(stated, 1 / np.where(stated, TRANSFER_SPREAD * prior, 1.0), 0.0))
-    rows = np.vstack([_relative(cells, counts) / MODEL_ERROR, pull[stated]])[:, keep]
-    aims = np.append(
-        np.full(len(cells), 1 / MODEL_ERROR), np.full(stated.sum(), 1 / TRANSFER_SPREAD)
-    )
+    pull = np.diag(np.where(stated, 1 / np.where(stated, spread, 1.0), 0.0))
+    told = _told(cells, counts)
+    rows = np.vstack([told.rows / MODEL_ERROR, pull[stated]])[:, keep]
+    aims = np.append(told.aims / MODEL_ERROR, prior[stated] / spread[stated])
     scale = np.abs(rows).max(axis=0)
     found = lsq_linear(rows / scale, aims, bounds=(0, np.inf), **BVLS)
     costs, cov = np.zeros(len(GROUPS)), np.zeros((len(GROUPS), len(GROUPS)))

@@ -8,7 +8,6 @@ are chosen to be few and physical: where the counts of two functions rise togeth
 Both LRUs share every group but those that only lru_gen does. Some groups are priced as another,
 because the same code runs in both or because a loop was read to be as long:
 
-- page_vma_mapped_walk() looks a folio up for try_to_unmap_one() as for folio_referenced_one();
 - one further PTE of a batch takes 29 to 31 instructions in folio_referenced_one() of x86_64 (14 of
   them in folio_pte_batch()) and 32 in try_to_unmap_one(); a gather over a contpte block 10 for each
   of its PTEs on arm64, the lockless one 21, which is why it counts as two. Read from objdump of
@@ -34,8 +33,8 @@ class Group:
 
     Attributes:
         name: the kernel function that it is charged to.
-        part: of the reclaim path: "check" (is the folio in use), "unmap" or "rest". Gathers over a
-            contpte block are "check", though unmapping makes some, up to a tenth of the part.
+        part: of the reclaim path: "check" (is the folio in use: folio_referenced() and all that
+            it calls), "unmap" (try_to_unmap() likewise, and the flush that it defers) or "rest".
         what: one event of it, in words.
         count: how often it happened in one simulated request.
         priced_as: the group whose price it has, if not one of its own.
@@ -131,8 +130,9 @@ def _unmap_sized_one_by_one(events: Events) -> int:
     return _removed_in_batch(events) if _without_hint(events) else 0
 
 
-def _gathers(events: Events) -> int:
-    return events[Count.CONTPTE_PTEP_GET] + 2 * events[Count.CONTPTE_PTEP_GET_LOCKLESS]
+def _gathers_elsewhere(events: Events) -> int:
+    gathers = events[Count.CONTPTE_PTEP_GET] + 2 * events[Count.CONTPTE_PTEP_GET_LOCKLESS]
+    return gathers - events[Count.GATHERS_CHECKING] - events[Count.GATHERS_UNMAPPING]
 
 
 def _deferred_flushes(events: Events) -> int:
@@ -177,6 +177,10 @@ def _windows(events: Events) -> int:
     # PTE opens a window: one a VMA, or, without the batch, one a PTE.
     calls = 1 if _checks_in_batches(events) else _nr_pages(events)
     return events[Count.LRU_GEN_SET_REFS] * events.world.mapped_by * calls
+
+
+def _read_in_windows(events: Events) -> int:
+    return events[Count.GET_PTE_PFN] - events[Count.PTES_AGED]
 
 
 def _sorted_folios(events: Events) -> float:
@@ -243,14 +247,27 @@ GROUPS: tuple[Group, ...] = (
         "contpte_ptep_get",
         "check",
         "young and dirty bits gathered over a contpte block",
-        _gathers,
+        _calls(Count.GATHERS_CHECKING),
+    ),
+    Group(
+        "check_pte",
+        "unmap",
+        "the same while unmapping",
+        _calls(Count.GATHERS_UNMAPPING),
+        priced_as="contpte_ptep_get",
+    ),
+    Group(
+        "ptep_get",
+        "rest",
+        "the same while aging, or while MADV_PAGEOUT looks for folios",
+        _gathers_elsewhere,
+        priced_as="contpte_ptep_get",
     ),
     Group(
         "try_to_unmap_one",
         "unmap",
         "a folio looked up in one VMA",
         _calls(Count.TRY_TO_UNMAP_ONE),
-        priced_as="folio_referenced_one",
     ),
     Group(
         "folio_remove_rmap_ptes",
@@ -350,7 +367,7 @@ GROUPS: tuple[Group, ...] = (
     Group(
         "lru_gen_look_around",
         "check",
-        "a look around, beyond a young bit cleared",
+        "a young bit cleared by a look around",
         _calls(Count.LRU_GEN_LOOK_AROUND),
     ),
     Group(
@@ -359,12 +376,18 @@ GROUPS: tuple[Group, ...] = (
         "a window of 64 PTEs opened around a young one",
         _windows,
     ),
-    Group("get_pte_pfn", "check", "a PTE of a window read", _calls(Count.GET_PTE_PFN)),
+    Group("get_pte_pfn", "check", "a PTE of a window read", _read_in_windows),
     Group(
         "get_pfn_folio",
         "check",
         "a young PTE of a window followed to its folio",
         _calls(Count.GET_PFN_FOLIO),
+    ),
+    Group(
+        "walk_pte_range",
+        "rest",
+        "a PTE read by aging, which walks whole page tables",
+        _calls(Count.PTES_AGED),
     ),
     Group(
         "lru_gen_set_refs",
@@ -383,6 +406,11 @@ GROUPS: tuple[Group, ...] = (
 NAMES = tuple(group.name for group in GROUPS)
 # Which group's price each group has: int, shape (len(GROUPS),).
 PRICED_AS = np.array([NAMES.index(group.priced_as or group.name) for group in GROUPS])
+
+
+PARTS = ("check", "unmap", "rest")
+# Which groups are in a part: bool, shape (len(GROUPS),), by part.
+IN_PART = {part: np.array([group.part == part for group in GROUPS]) for part in PARTS}
 
 
 def group_counts(events: Events) -> np.ndarray:

@@ -90,6 +90,29 @@ def counters() -> pd.DataFrame:
     return load("emulated/counters.csv")
 
 
+# What the parts of a request lie beneath, in a profile; the rest is beneath none of them.
+PART_OF = {
+    "folio_referenced": "check",
+    "try_to_unmap": "unmap",
+    "try_to_unmap_flush": "unmap",
+}
+
+
+@cache
+def shares() -> pd.DataFrame:
+    """Return which share of its instructions each profiled cell spent in which part of reclaim.
+
+    Columns `CELL`, the parts of `PART_OF`, and rest; they sum to 1.
+    """
+    table = load("emulated/functions.csv").pivot_table(
+        index=CELL, columns="function", values="beneath"
+    )
+    # What a profile does not list is below a thousandth of it.
+    shares = table.reindex(columns=list(PART_OF)).fillna(0).div(table["init"], axis=0)
+    shares = shares.T.groupby(PART_OF).sum().T
+    return shares.assign(rest=1 - shares.sum(axis=1)).reset_index()
+
+
 def host_sweep() -> pd.DataFrame:
     """Return MADV_PAGEOUT times by folio order on a real x86_64 host; one row a run."""
     return load("host/order_sweep.csv")

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Blind predictions of instructions, written down first and scored afterwards.
 
-`predictions` reads runs of kernels without the change alone: of the architecture asked for those
-that have no batch that `before` lacks, of the other one everything. `write` puts what it returns
-into a file, with an id. Only `scored`, which is given that file, opens the runs of the changed
-kernel.
+`predictions` reads runs, and profiles of runs, of kernels without the change alone: of the
+architecture asked for those that have no batch that `before` lacks, of the other one everything.
+`write` puts what it returns into a file, with an id. Only `scored`, which is given that file, opens
+the runs of the changed kernel.
 
 Each cell that was run before the change is predicted. Where orders were not run at all (3 and 6)
 the plainest world of them is predicted too, and has nothing to be scored by.

@@ -11,7 +11,7 @@ from scipy import stats
 
 from analysis import fit, measurements
 from analysis.fit import FitError
-from analysis.groups import GROUPS, NAMES, PRICED_AS, group_counts
+from analysis.groups import GROUPS, IN_PART, NAMES, PARTS, PRICED_AS, group_counts
 from sim import FILE_SERIES, MEASURED_ARCHES, World, reclaim
 
 # Instructions per event that a fit has to find again.
@@ -31,6 +31,7 @@ KNOWN_OF = {
     "flush_tlb_mm_range": 50,
     "arch_tlbbatch_flush": 350,
     "lruvec_stat_mod_folio": 300,
+    "try_to_unmap_one": 300,
     "__remove_mapping": 400,
     "free_tail_page_prepare": 45,
     "free_frozen_page_commit": 230,
@@ -41,6 +42,7 @@ KNOWN_OF = {
     "get_mem_cgroup_from_folio": 500,
     "get_pte_pfn": 40,
     "get_pfn_folio": 50,
+    "walk_pte_range": 40,
     "lru_gen_set_refs": 1500,
     "sort_folio": 500,
 }
@@ -56,9 +58,14 @@ def use(monkeypatch, cells, counts):
 def made_from(monkeypatch, costs, noise=None):
     cells, counts = fit.emulated_cells()
     instructions = counts @ costs
+    shares = np.array([counts * IN_PART[part] @ costs / instructions for part in PARTS])
     if noise is not None:
         instructions = instructions * (1 + NOISE * noise.standard_normal(len(cells)))
-    use(monkeypatch, cells.assign(instructions=instructions), counts)
+        off = noise.standard_normal(shares.shape) * NOISE / fit.SHARE_WEIGHT
+        shares = shares + off - off.mean(axis=0)  # they sum to 1
+    shares = np.where(cells["rest"].notna(), shares, np.nan)
+    made = dict(zip(PARTS, shares, strict=True))
+    use(monkeypatch, cells.assign(instructions=instructions, **made), counts)
 
 
 def scaled(monkeypatch, chosen, factor=10.0):
@@ -121,7 +128,8 @@ def test_no_shipped_cost_is_negative_and_every_one_at_0_is_told(arch):
     assert (model.costs >= 0).all()
     zero = {NAMES[i] for i in np.flatnonzero(model.seen & (model.costs == 0))}
     assert {w.partition(":")[0] for w in model.warnings if ": 0, " in w} == zero
-    assert model.dof == len(model.cells) - np.count_nonzero(model.costs[OWN])
+    told = len(model.cells) + (len(PARTS) - 1) * np.count_nonzero(model.cells["rest"].notna())
+    assert model.dof == told - np.count_nonzero(model.costs[OWN])
     assert np.linalg.eigvalsh(model.cov).min() >= -1e-6
 
 
@@ -146,13 +154,12 @@ def test_small_folios_left_out_lean_on_what_another_architecture_tells(arch):
     assert own[own["order"] == 0]["relative_error"].abs().max() <= 0.02
     small = left_out[left_out["order"] == 0]
     error = small["relative_error"].abs().groupby(small["lru"]).max()
-    assert error["classic"] <= 0.02
-    assert error["mglru"] <= 0.04
+    assert error.max() <= 0.03
     # What no other order tells is at 0 without a prior.
     cells, _ = fit.select(arch)
     alone = fit.priced_by_others(arch, (cells["order"] == 0).to_numpy())
     classic = alone[alone["lru"] == "classic"]["relative_error"].abs()
-    assert classic.max() >= 3 * error["classic"]
+    assert classic.max() >= 2 * error["classic"]
 
 
 @pytest.mark.parametrize("arch", MEASURED_ARCHES)
@@ -199,7 +206,7 @@ def test_orders_that_were_not_run_lie_between_their_neighbours(arch):
 @pytest.mark.parametrize("arch", MEASURED_ARCHES)
 def test_one_process_cannot_tell_what_two_share(arch):
     # With one process, every mapped-statistic update comes with one removal: their prices part
-    # only where two processes map a folio. Runs of two at a few orders price the others.
+    # only where two processes map a folio. Runs of two at a few orders price the others badly.
     cells, counts = fit.select(arch)
     one = (cells["mapped_by"] == 1).to_numpy()
     update, removal = (counts[one][:, NAMES.index(n)] for n in INSEPARABLE)
@@ -207,7 +214,10 @@ def test_one_process_cannot_tell_what_two_share(arch):
     few = cells["order"].isin([0, 1, 2]).to_numpy()
     others = fit.priced_by_others(arch, ~one & ~few)
     assert set(others["order"]) == {4, 5, 7, 8}
-    assert others["relative_error"].abs().max() <= 0.05
+    assert others["relative_error"].abs().mean() <= 0.04
+    assert others["relative_error"].abs().max() <= 0.13
+    fitted = fit.fit(arch).cells
+    assert fitted[fitted["mapped_by"] == 2]["relative_error"].abs().max() <= 0.015
 
 
 @pytest.mark.parametrize("arch", MEASURED_ARCHES)
@@ -231,7 +241,7 @@ def test_left_out_predictions_keep_every_cell_once():
 
 def test_too_few_cells_are_refused(monkeypatch):
     cells, counts = fit.emulated_cells()
-    few = np.flatnonzero(cells["arch"] == "arm64")[:5]
+    few = np.flatnonzero((cells["arch"] == "arm64") & (cells["mapped_by"] == 2))[:5]
     use(monkeypatch, cells.iloc[few].reset_index(drop=True), counts[few])
     with pytest.raises(FitError, match="5 cells cannot fit"):
         fresh_fit("arm64")
@@ -288,7 +298,10 @@ def test_transfer_does_use_the_runs_that_it_was_given(monkeypatch):
 def test_transfer_keeps_the_donors_width_where_no_run_tells():
     model = fit.transfer("x86_64", "arm64", ("base",))
     at = NAMES.index("folio_pte_batch")
-    assert np.sqrt(model.cov[at, at]) == pytest.approx(0.3 * model.costs[at], rel=1e-6)
+    donor = fit.fit("arm64")
+    own = np.sqrt(donor.cov[at, at]) / donor.costs[at]
+    spread = np.hypot(0.3, own) * model.costs[at]
+    assert np.sqrt(model.cov[at, at]) == pytest.approx(spread, rel=1e-6)
     known = NAMES.index("folio_referenced_one")
     assert np.sqrt(model.cov[known, known]) < 0.3 * model.costs[known]
 

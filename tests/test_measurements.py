@@ -150,3 +150,26 @@ def test_the_plain_world_was_run_once_a_kernel(arch, order):
 @pytest.mark.parametrize(("arch", "order"), [("arm64", 3), ("arm64", 6), ("riscv", 4)])
 def test_what_was_not_run_has_no_plain_cells(arch, order):
     assert measurements.plain_cells(arch, order).empty
+
+
+def test_shares_of_a_profile_lie_beneath_their_functions(monkeypatch):
+    cell = dict(zip(CELL, ("arm64", "classic", "off", 1, 1, 256, 200, 4, "base"), strict=True))
+    beneath = {"init": 1000, "folio_referenced": 400, "try_to_unmap": 250, "shrink_node": 990}
+    rows = [cell | {"function": name, "beneath": count} for name, count in beneath.items()]
+    monkeypatch.setattr(measurements, "load", lambda _: pd.DataFrame(rows))
+    found = measurements.shares.__wrapped__()
+    assert found[["check", "unmap", "rest"]].to_numpy().tolist() == [[0.4, 0.25, 0.35]]
+    assert found[CELL].to_dict("records") == [cell]
+
+
+def test_shipped_profiles_are_of_cells_before_the_last_patch():
+    found = measurements.shares()
+    assert not found.duplicated(CELL).any()
+    assert set(found["kernel"]) == {"base", "references"}
+    assert set(found["order"]) == {0, 1, 2, 4, 5, 7, 8}
+    assert len(found) == 2 * 2 * 2 * 7
+    assert found[["check", "unmap", "rest"]].sum(axis=1).to_numpy() == pytest.approx(1)
+    # Without a batch the larger a folio, the more of its reclaim is the walk of its PTEs.
+    base = found[(found["kernel"] == "base") & (found["lru"] == "classic")]
+    for _, cells in base.groupby("arch"):
+        assert cells.sort_values("order")["rest"].is_monotonic_decreasing
