@@ -90,7 +90,7 @@ def ingest(command: argparse.ArgumentParser) -> None:
     form = command.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="one JSON object")
     form.add_argument("--csv", action="store_true", help="rows as CSV, notes on stderr")
-    form.add_argument("--parquet", metavar="FILE", help="rows into a Parquet file (needs pyarrow)")
+    form.add_argument("--parquet", metavar="FILE", help="rows into a Parquet file")
     form.add_argument("--explain", action="store_true", help="say what each line was taken for")
     form.add_argument("--folded", action="store_true", help="perf script as folded stacks, fast")
     command.add_argument("--event", metavar="NAME", help="the event to fold, of several")

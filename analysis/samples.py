@@ -14,6 +14,10 @@ import pandas as pd
 from sim import MEASURED_ARCHES
 from sim.ident import short_id
 
+# Where pyarrow is, pandas would keep text in Arrow's UTF-8. A name from a capture, or a path, may
+# hold what has none: half a surrogate pair.
+pd.options.mode.string_storage = "python"
+
 WIDTH = 100  # columns of to_text()
 UNITS = ("s", "ns", "instructions", "count", "bytes", "pages", "percent", "per_s", "J", "1")
 DTYPES = {

@@ -38,9 +38,6 @@ TENS = [10.0**power for power in range(-12, 19)]
 ERROR = "error"
 
 
-NO_PARQUET = "no Parquet table: install pyarrow (pip install reclaim-workbook[parquet])"
-
-
 class SweptError(ValueError):
     """A figure that cannot be drawn: no such number."""
 
@@ -48,7 +45,7 @@ class SweptError(ValueError):
 def write(
     store: stores.Store, name: str, records: Sequence[Mapping], number: str = ""
 ) -> list[str]:
-    """Write NAME.csv, NAME.parquet and NAME.svg; return a line for each, or why it is not there.
+    """Write NAME.csv, NAME.parquet and NAME.svg; return a line for each, or why no figure is there.
 
     Args:
         records: what `sweep.sweep` returns, in the order of the points.
@@ -59,9 +56,10 @@ def write(
         SweptError: no point has the number that is asked for; the table is written.
     """
     rows = table(records)
-    said = [store.write(f"{name}.csv", csv(rows))]
-    content = parquet(rows)
-    said.append(store.write(f"{name}.parquet", content) if content else NO_PARQUET)
+    said = [
+        store.write(f"{name}.csv", csv(rows)),
+        store.write(f"{name}.parquet", parquet(rows)),
+    ]
     try:
         figure = summary(rows, telling_number(rows, number))
     except SweptError as error:
@@ -106,15 +104,12 @@ def csv(rows: pd.DataFrame) -> bytes:
     return rows.to_csv(index=False, lineterminator="\n").encode()
 
 
-def parquet(rows: pd.DataFrame) -> bytes | None:
-    """Return the table as Parquet, its values as float64; None if pyarrow is not installed."""
+def parquet(rows: pd.DataFrame) -> bytes:
+    """Return the table as Parquet: values as float64, a parameter of several types as text."""
     content = BytesIO()
     mixed = {name: str for name in _parameters(rows) if rows[name].dtype == object}
-    try:
-        typed = rows.astype(mixed | {"value": float})
-        typed.to_parquet(content, index=False, engine="pyarrow")
-    except ImportError:
-        return None
+    typed = rows.astype(mixed | {"value": float})
+    typed.to_parquet(content, index=False, engine="pyarrow")
     return content.getvalue()
 
 

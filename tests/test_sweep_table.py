@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-import importlib.util
 import io
-import sys
 
 import pandas as pd
 import pytest
@@ -83,22 +81,23 @@ def test_the_same_figure_gives_the_same_bytes():
     assert b"<dc:date>" not in first
 
 
-def test_what_cannot_be_written_is_said(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "pyarrow", None)
+def test_where_no_number_was_saved_there_is_a_table_and_no_figure(tmp_path):
     failed = [record("i", {}, "E: no", a=1)]
     said = swept.write(stores.at(str(tmp_path)), "mine", failed)
     assert said == [
         f"{tmp_path}/mine.csv",
-        "no Parquet table: install pyarrow (pip install reclaim-workbook[parquet])",
+        f"{tmp_path}/mine.parquet",
         "no figure: no number to draw; the notebook saved none",
     ]
-    assert [path.name for path in tmp_path.iterdir()] == ["mine.csv"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.csv", "mine.parquet"]
 
 
-@pytest.mark.skipif(not importlib.util.find_spec("pyarrow"), reason="pyarrow is not installed")
 def test_parquet_holds_the_same_table():
     records = [record("i", {"n": 1, "w": "x"}, a=1), record("j", {"n": 2.5}, a="text")]
     content = swept.parquet(swept.table(records))
     found = pd.read_parquet(io.BytesIO(content))
     assert found["value"].tolist()[::2] == [1.0, 2.5]
     assert found["a"].tolist() == ["1", "1", "text"]
+    assert found["text"].tolist() == ["", "x", ""]
+    plain = pd.read_parquet(io.BytesIO(swept.parquet(swept.table(RECORDS))))
+    pd.testing.assert_frame_equal(plain, swept.table(RECORDS).astype({"value": float}))

@@ -95,10 +95,6 @@ def _folded(paths: list[str], event: str | None) -> int:
 
 def _parquet(samples: Samples, path: str) -> None:
     buffer = io.BytesIO()
-    try:
-        samples.frame.to_parquet(buffer, index=False)
-    except ImportError as cause:
-        advice = "Install it: pip install pyarrow; or take --csv."
-        raise IngestError("--parquet", "no pyarrow", "that package", advice) from cause
+    samples.frame.to_parquet(buffer, index=False, engine="pyarrow")
     write_whole(Path(path), buffer.getvalue())
     print("".join(f"note: {note}\n" for note in samples.notes), end="", file=sys.stderr)
