@@ -15,7 +15,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 
 from analysis.explain import NOT_EXPLAINED, Attribution
 from analysis.fit import CostModel
@@ -37,18 +36,25 @@ from analysis.measured import (
 from analysis.predict import METRICS, Prediction, published_claim
 from analysis.safety import Verdict, differences, told
 from analysis.sheet import (
+    AREA,
     COLOURS,
+    FAINT,
+    GROUND,
+    INK,
     MARKERS,
+    SOFT,
     WIDTH,
     finding,
     finite_limits,
     frame,
     frame_id,
+    interval_rows,
     kernel_legend,
     name_axis,
     number_ticks,
     one_id,
     order_axis,
+    percents,
     points,
     require,
     save,
@@ -80,7 +86,9 @@ SERIES_MARKERS = "osD^vP"
 REDUCTION_OF = {"time": "elapsed reduction", "instructions": "reduction of instructions"}
 TENS = [10**power for power in range(1, 9)]
 # What `safety.told` writes of a page-table entry.
-ENTRIES = "entries: p present, y young, d dirty, w writable, s soft-dirty, u uffd-wp; dark: differs"
+ENTRIES = (
+    "entries: p present, y young, d dirty, w writable, s soft-dirty, u uffd-wp; reversed: differs"
+)
 LEAST_CHANGE = 1e-9  # seconds or million instructions
 
 
@@ -124,8 +132,8 @@ def _reductions(axes: Axes, predictions: Sequence[Prediction]) -> None:
             said = f"{name}: measured"
             axes.plot(x + step / 3, measured, linestyle="none", label=said, **look)
     finite_limits(axes.set_ylim, [0.0, *(end for p in predictions for end in p.elapsed_reduction)])
-    axes.axhline(0, color="black", linewidth=0.8)
-    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    axes.axhline(0, color=INK, linewidth=0.8)
+    percents(axes.yaxis)
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, fontsize=9)
 
 
@@ -168,15 +176,15 @@ def waterfall(attribution: Attribution) -> Figure:
     axes.barh([0, len(parts) + 1], [before, after], color=COLOURS[attribution.arch], height=0.6)
     for row, name, begin, change in zip(rows, parts["part"], start, value, strict=True):
         look = _fill(name, change)
-        axes.barh(row, -change, left=begin, height=0.6, edgecolor="black", **look)
+        axes.barh(row, -change, left=begin, height=0.6, edgecolor=INK, **look)
     sure = np.isfinite(low)
     reach = np.array([high - value, value - low])[:, sure]
-    axes.errorbar((start - value)[sure], rows[sure], xerr=reach, fmt="none", ecolor="black",
+    axes.errorbar((start - value)[sure], rows[sure], xerr=reach, fmt="none", ecolor=INK,
                   capsize=3)  # fmt: skip
     changes = map(partial(_change, _decimals(before)), value, low, high)
     said = [f"{before:,.4g} {unit}", *changes, f"{after:,.4g} {unit}"]
     name_axis(axes, [attribution.before, *parts["part"], attribution.after], said)
-    axes.axvline(0, color="black", linewidth=0.8)
+    axes.axvline(0, color=INK, linewidth=0.8)
     finite_limits(axes.set_xlim, [0, before, *start, *(start - high), *(start - low), after], 0.02)
     size = folio_size(attribution.order)
     axes.set_xlabel(f"{unit}; {attribution.arch}, order {attribution.order} ({size})")
@@ -187,8 +195,8 @@ def waterfall(attribution: Attribution) -> Figure:
 
 def _fill(part: str, change: float) -> dict:
     if part == NOT_EXPLAINED:
-        return {"color": "white", "hatch": "..."}
-    return {"color": "0.75"} if change >= 0 else {"color": "0.95", "hatch": "///"}
+        return {"color": GROUND, "hatch": "..."}
+    return {"color": AREA} if change >= 0 else {"color": FAINT, "hatch": "///"}
 
 
 def _decimals(before: float) -> int:
@@ -225,21 +233,20 @@ def costs(models: Sequence[CostModel]) -> Figure:
     seen = np.flatnonzero(np.any([model.seen for model in models], axis=0))
     figure = Figure(figsize=(WIDTH, 2 + 0.3 * len(seen)))
     panels = figure.subplots(1, len(models), sharex=True, sharey=True, squeeze=False)[0]
-    rows = np.arange(len(seen))
     for axes, model in zip(panels, models, strict=True):
         cost = np.where(model.seen, model.costs, np.nan)[seen]
         reach = 1.96 * np.sqrt(np.diag(model.cov))[seen]
-        fitted, bound = cost > 0, cost == 0
-        look = {"marker": "o", "color": COLOURS[model.arch], "across": True}
-        points(axes, cost[fitted], rows[fitted], reach[fitted], **look)
-        axes.plot(cost[bound], rows[bound], "X", color="black", markersize=8)
+        fitted, bound = np.where(cost > 0, cost, np.nan), cost == 0
+        said = list(map(_cost, cost, reach))
+        look = {"marker": "o", "color": COLOURS[model.arch]}
+        interval_rows(axes, [NAMES[i] for i in seen], fitted, reach, said, **look)
+        axes.plot(cost[bound], np.flatnonzero(bound), "X", color=INK, markersize=8)
         axes.set_xscale("symlog", linthresh=10, linscale=0.5)
         number_ticks(axes.xaxis, [0, *TENS])
         # No cost is negative; an interval that goes further is written beside it.
         axes.set_xlim(-4, 2 * max(10.0, *(other.costs.max() for other in models)))
         axes.set_title(f"{model.arch}, {model.source}", loc="left", fontsize=10)
         axes.set_xlabel("instructions an event")
-        name_axis(axes, [NAMES[i] for i in seen], list(map(_cost, cost, reach)))
     n = ", ".join(f"n = {len(model.cells)} cells of {model.arch}" for model in models)
     note = (
         "bars: 95% interval; cross: 0, the least allowed, so that other groups carry what it costs"
@@ -282,8 +289,8 @@ def left_out(frames: Mapping[str, pd.DataFrame]) -> Figure:
         for at, (kernel, marker) in enumerate(MARKERS.items()):
             own = cells[cells["kernel"] == kernel]
             axes.plot(own["order"] + 0.18 * (at - 1.5), own["relative_error"], linestyle="none",
-                      marker=marker, mfc="white", color=COLOURS[arch], label=kernel)  # fmt: skip
-        axes.axhline(0, color="black", linewidth=0.8)
+                      marker=marker, mfc=GROUND, color=COLOURS[arch], label=kernel)  # fmt: skip
+        axes.axhline(0, color=INK, linewidth=0.8)
         axes.set_title(arch, loc="left", fontsize=10)
         order_axis(axes, cells["order"], narrow=True)
         # Linear as far as most errors go, logarithmic beyond.
@@ -293,7 +300,7 @@ def left_out(frames: Mapping[str, pd.DataFrame]) -> Figure:
     errors = pd.concat(frames.values())["relative_error"]
     panels[0].set_ylim(1.6 * min(-0.05, errors.min()), 1.6 * max(0.05, errors.max()))
     panels[0].set_ylabel("predicted instructions, over measured")
-    kernel_legend(body, lambda _: {"linestyle": "none", "mfc": "white"})
+    kernel_legend(body, lambda _: {"linestyle": "none", "mfc": GROUND})
     n = ", ".join(f"n = {len(cells)} cells of {arch}" for arch, cells in frames.items())
     frame(figure, _left_out_finding(frames), n, one_id(map(frame_id, frames.values())))
     return figure
@@ -337,23 +344,23 @@ def _differing_shares(axes: Axes, verdicts: Sequence[Verdict]) -> None:
     shares = [100 * verdict.nr_differing / verdict.nr_worlds for verdict in verdicts]
     said = [f"{verdict.nr_differing:,} of {verdict.nr_worlds:,}" for verdict in verdicts]
     hatches = ["//" if verdict.nr_differing else "" for verdict in verdicts]
-    axes.barh(range(len(verdicts)), shares, color="0.75", edgecolor="0.2", hatch=hatches)
+    axes.barh(range(len(verdicts)), shares, color=AREA, edgecolor=INK, hatch=hatches)
     name_axis(axes, [verdict.change.name for verdict in verdicts], said)
     axes.set_xlim(0, max(1.0, 1.1 * max(shares)))
     axes.set_xlabel("worlds that end differently with the batch, %")
 
 
 def _smallest_world(axes: Axes, verdict: Verdict) -> None:
-    # One row of cells without the batch, one with it; what differs is dark.
+    # One row of cells without the batch, one with it; what differs is reversed.
     world, arch = verdict.smallest
     rows = told(differences(verdict.change, world, arch))
     for y, (_, cells) in enumerate(rows):
         for x, (text, differs) in enumerate(cells):
-            colour = "0.35" if differs else "0.92"
-            axes.barh(y, 0.94, left=x - 0.47, height=0.86, color=colour, edgecolor="0.2")
+            colour = SOFT if differs else FAINT
+            axes.barh(y, 0.94, left=x - 0.47, height=0.86, color=colour, edgecolor=INK)
             axes.text(
                 x, y, text, ha="center", va="center", fontsize=7,
-                color="white" if differs else "black",
+                color=GROUND if differs else INK,
             )  # fmt: skip
     axes.set_yticks(range(len(rows)), [name for name, _ in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)

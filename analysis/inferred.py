@@ -5,12 +5,15 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 
 from analysis.coverage import HIGH, LOW
 from analysis.sheet import (
+    BEHIND,
     COLOURS,
-    NEUTRAL,
+    FAINT,
+    GROUND,
+    INK,
+    SOFT,
     WIDTH,
     finite_limits,
     frame,
@@ -20,6 +23,7 @@ from analysis.sheet import (
     name_axis,
     number_ticks,
     order_axis,
+    percents,
     points,
     require,
     styled,
@@ -50,11 +54,11 @@ def time_costs(table: pd.DataFrame, arch: str, machine: str, n: str) -> Figure:
     body = figure.subfigures()
     axes = body.subplots()
     rows = np.arange(len(table))
-    axes.hlines(rows - 0.25, table["prior_low"].clip(lower=LEAST), table["prior_high"], color="0.7",
-                linewidth=5, label="prior: published costs of single operations")  # fmt: skip
+    axes.hlines(rows - 0.25, table["prior_low"].clip(lower=LEAST), table["prior_high"], linewidth=5,
+                color=BEHIND, label="prior: published costs of single operations")  # fmt: skip
     low, high = table["data_low"].clip(lower=LEAST), table["data_high"].clip(upper=TENS[-1])
     known = table["data_best"].notna()
-    axes.hlines(rows[known], low[known], high[known], color="black", linewidth=1.2, linestyle=":",
+    axes.hlines(rows[known], low[known], high[known], color=INK, linewidth=1.2, linestyle=":",
                 label="these times alone, no prior")  # fmt: skip
     for verdict, marker in VERDICT_MARKERS.items():
         own = (table["verdict"] == verdict).to_numpy()
@@ -101,7 +105,7 @@ def fitted_times(observed: pd.DataFrame, arch: str, machine: str) -> Figure:
         points(axes, own["ns"], middle, (middle - own["low"], own["high"] - middle), marker=marker,
                color=COLOURS[isa(arch)], label=kind)  # fmt: skip
     ends = np.array([0.8 * observed["ns"].min(), 1.25 * observed["ns"].max()])
-    axes.plot(ends, ends, color="black", linewidth=0.8, label="1:1")
+    axes.plot(ends, ends, color=INK, linewidth=0.8, label="1:1")
     for scaled in (axes.set_xscale, axes.set_yscale):
         scaled("log")
     for axis in (axes.xaxis, axes.yaxis):
@@ -129,7 +133,8 @@ def _residuals(axes: Axes, observed: pd.DataFrame, arch: str) -> None:
     ]
     said = [f"{value:+.1%}" for value in error]
     interval_rows(axes, names, error, reach, said, marker="o", color=COLOURS[isa(arch)])
-    axes.axvline(0, color="black", linewidth=0.8)
+    percents(axes.xaxis)
+    axes.axvline(0, color=INK, linewidth=0.8)
     axes.set_xlabel("predicted over measured - 1; bars: noise of the measurement, 95%")
 
 
@@ -147,12 +152,13 @@ def interval_coverage(table: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(WIDTH, 1.8 + 0.36 * len(table)))
     axes = figure.subplots()
     share, n = table["covered"].to_numpy(), table["n"].to_numpy()
-    axes.axvspan(LOW, HIGH, color="0.9", zorder=0)
-    axes.axvline(0.95, color="black", linewidth=0.8)
+    axes.axvspan(LOW, HIGH, color=FAINT, zorder=0)
+    axes.axvline(0.95, color=INK, linewidth=0.8)
     reach = 1.96 * np.sqrt(share * (1 - share) / n)
     said = [f"{one:.1%}" for one in share]
     names = table["quantity"].tolist()
-    interval_rows(axes, names, share, reach, said, marker="o", color=NEUTRAL)
+    interval_rows(axes, names, share, reach, said, marker="o", color=SOFT)
+    percents(axes.xaxis)
     finite_limits(axes.set_xlim, [0.9, 1.0, *(share - reach), *np.minimum(share + reach, 1)])
     axes.set_xlabel("made-up machines whose truth the 95% interval holds; grey: 93% to 97%")
     inside = int(table["covered"].between(LOW, HIGH).sum())
@@ -180,12 +186,12 @@ def assumptions_tornado(table: pd.DataFrame, arch: str, question: str) -> Figure
     best = table["best"].iloc[0]
     rows = np.arange(len(table))
     left, right = table[["low", "high"]].min(axis=1), table[["low", "high"]].max(axis=1)
-    look = {"color": "white", "edgecolor": COLOURS[isa(arch)], "hatch": "///"}
+    look = {"color": GROUND, "edgecolor": COLOURS[isa(arch)], "hatch": "///"}
     axes.barh(rows, right - left, left=left, height=0.6, **look)
-    axes.axvline(best, color="black", linewidth=0.8)
+    axes.axvline(best, color=INK, linewidth=0.8)
     said = [f"{row.at_low} to {row.at_high}" for row in table.itertuples()]
     name_axis(axes, table["assumption"].tolist(), said)
-    axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    percents(axes.xaxis)
     axes.set_xlim(min(0.0, 1.1 * left.min()), min(1.0, 1.1 * right.max()))
     axes.set_xlabel(f"elapsed reduction, {question}; line: best guess, {best:.0%}")
     first = ", ".join(
@@ -212,22 +218,22 @@ def folio_size_posterior(table: pd.DataFrame, found: str) -> Figure:
     figure = Figure(figsize=(WIDTH, 7.4))
     top, bottom = (sub.subplots() for sub in figure.subfigures(2, 1))
     order = table["order"].to_numpy()
-    top.bar(order - 0.2, table["alone"], 0.36, color=COLOURS["arm64"], edgecolor="black",
+    top.bar(order - 0.2, table["alone"], 0.36, color=COLOURS["arm64"], edgecolor=INK,
             label="all folios of this order: likelihood, the likeliest being 100%")  # fmt: skip
-    top.bar(order + 0.2, table["share"], 0.36, color="white", edgecolor="black", hatch="///",
+    top.bar(order + 0.2, table["share"], 0.36, color=GROUND, edgecolor=INK, hatch="///",
             label="mean share of the memory, mixtures included")  # fmt: skip
     top.set_ylim(0, 1.05)
     ends = table[["at_least_low", "at_least", "at_least_high"]].to_numpy().T
     points(bottom, order, ends[1], (ends[1] - ends[0], ends[2] - ends[1]), marker="o",
            color=COLOURS["arm64"], label="posterior, 95%")  # fmt: skip
     before = table["prior"][::-1].cumsum()[::-1]
-    bottom.step(order, before, where="mid", color="0.5", linestyle="--", label="beforehand")
+    bottom.step(order, before, where="mid", color=BEHIND, linestyle="--", label="beforehand")
     bottom.set_ylabel("memory in folios\nof this size or larger")
     top.set_ylabel("likelihood or share")
     bottom.set_ylim(-0.05, 1.05)
     for axes in (top, bottom):
         order_axis(axes, order)
-        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        percents(axes.yaxis)
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, fontsize=9)
     n = "n = 3 published times and 2 shares; single orders and mixtures beforehand as likely"
     frame(figure, found[0].upper() + found[1:], n, frame_id(table))
@@ -255,7 +261,8 @@ def ablation_steps(table: pd.DataFrame, arch: str, order: int) -> Figure:
     said = [f"{one:.0%}" if np.isfinite(one) else "" for one in best]
     interval_rows(axes, names, best, reach, said, marker="o", color=COLOURS[isa(arch)],
                   label="time, predicted")  # fmt: skip
-    axes.plot(table["instructions"], range(len(table)), "D", color=NEUTRAL, markersize=5,
+    percents(axes.xaxis)
+    axes.plot(table["instructions"], range(len(table)), "D", color=SOFT, markersize=5,
               label="instructions, measured under emulation")  # fmt: skip
     axes.set_xlim(-0.02, 1)
     axes.set_xlabel(

@@ -5,16 +5,18 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 
 from analysis.measurements import CELL
 from analysis.sheet import (
+    AREA,
     COLOURS,
+    GROUND,
+    INK,
     MARKERS,
-    NEUTRAL,
+    SERIES,
+    SOFT,
     WIDTH,
     frame,
     frame_id,
@@ -24,6 +26,7 @@ from analysis.sheet import (
     number_ticks,
     one_id,
     order_axis,
+    percents,
     require,
     styled,
 )
@@ -69,16 +72,15 @@ def _host_runs(axes: Axes, runs: pd.DataFrame) -> None:
     # One narrow column a workload beside each order.
     workloads = sorted(runs["workload"].unique())
     width = 0.8 / len(workloads)
-    palette = sns.color_palette("colorblind", len(workloads) + 2)[2:]
-    for at, (workload, colour) in enumerate(zip(workloads, palette, strict=True)):
+    for at, workload in enumerate(workloads):
         own = runs[runs["workload"] == workload]
         by_order = own.groupby("order")
         place = (by_order.cumcount() + 0.5) / by_order["run"].transform("size")
         left = at * width - 0.4
-        axes.plot(own["order"] + left + width * place, own["ns"], "osD^vP"[at % 6], color=colour,
-                  markersize=3.5, label=f"{workload}: each run")  # fmt: skip
+        axes.plot(own["order"] + left + width * place, own["ns"], "osD^vP"[at % 6], markersize=3.5,
+                  color=SERIES[at % len(SERIES)], label=f"{workload}: each run")  # fmt: skip
         median = by_order["ns"].median()
-        axes.hlines(median, median.index + left, median.index + left + width, color="black")
+        axes.hlines(median, median.index + left, median.index + left + width, color=INK)
     axes.set_ylim(0)
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, fontsize=9)
 
@@ -178,7 +180,7 @@ def simulated_events(events: Sequence[Events], measured: pd.DataFrame | None = N
         axes.plot(own["simulated"], rows, markersize=7, mfc="none", color=colour,
                   label=f"{name}: simulated", **look)  # fmt: skip
         if own["measured"].notna().any():
-            axes.plot(own["measured"], rows, markersize=3, color="black",
+            axes.plot(own["measured"], rows, markersize=3, color=INK,
                       label=f"{name}: counted by the kernel", **look)  # fmt: skip
     axes.set_xscale("log")
     axes.set_xlim(0.5, 2 * hits[["simulated", "measured"]].max(axis=None))
@@ -234,20 +236,20 @@ def ab_calibration(table: pd.DataFrame, nr_runs: int) -> Figure:
     figure = Figure(figsize=(WIDTH, 1.8 + 0.45 * len(table)))
     left, right = figure.subplots(1, 2, sharey=True)
     ours = (table["test"] == table["test"].iloc[0]).to_numpy()
-    colours = [NEUTRAL if own else "0.8" for own in ours]
+    colours = [SOFT if own else AREA for own in ours]
     rows = np.arange(len(table))
     for axes, column, name in (
         (left, "false_positives", "found where nothing differs"),
         (right, "power", "found where every second side is slower"),
     ):
-        bars = axes.barh(rows, table[column], color=colours, edgecolor=NEUTRAL, height=0.7)
+        bars = axes.barh(rows, table[column], color=colours, edgecolor=INK, height=0.7)
         told = [f"{share:.1%}" for share in table[column]]
-        axes.bar_label(bars, told, fontsize=9, padding=4, bbox={"color": "white", "pad": 0.5})
+        axes.bar_label(bars, told, fontsize=9, padding=4, bbox={"color": GROUND, "pad": 0.5})
         axes.set_xlim(0, 1.15 if column == "power" else max(1.25 * table[column].max(), 0.1))
-        axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        percents(axes.xaxis)
         axes.set_xlabel(name)
         axes.grid(visible=False, axis="y")
-    left.axvline(0.05, color="black", linewidth=1, linestyle="--")
+    left.axvline(0.05, color=INK, linewidth=1, linestyle="--")
     left.set_yticks(rows, [f"{row.test}: {row.order}" for row in table.itertuples()])
     left.invert_yaxis()
     worst = table[ours]["false_positives"].max()

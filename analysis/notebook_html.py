@@ -13,6 +13,8 @@ import bleach
 import nbformat
 from nbconvert import HTMLExporter
 
+from analysis import palette
+
 TAGS = frozenset([
     "b", "br", "caption", "code", "div", "em", "h1", "h2", "h3", "i", "img", "li", "ol", "p", "pre",
     "span", "strong", "sub", "sup", "table", "tbody", "td", "tfoot", "th", "thead", "tr", "ul",
@@ -49,6 +51,8 @@ def _exporter() -> HTMLExporter:
 
 def _shown(printed: dict[str, str]) -> nbformat.NotebookNode:
     shown = {kind: content for kind, content in printed.items() if kind in SHOWN}
+    if svg := shown.get("image/svg+xml"):
+        shown["image/svg+xml"] = palette.themed(svg.encode("utf-8", "replace")).decode()
     for kind in shown.keys() & {"text/html", "text/markdown"}:
         # pandas puts a style before each table.
         shown[kind] = _WITH_TEXT.sub("", shown[kind])

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from matplotlib import style
+from matplotlib import cycler, style
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure, SubFigure
@@ -28,14 +28,18 @@ from matplotlib.ticker import (
     PercentFormatter,
 )
 
+from analysis import palette
 from analysis.files import write_whole
 from analysis.units import folio_size
 from sim import FILE_SERIES, MEASURED_ARCHES
 from sim.ident import short_id
 
 WIDTH = 9  # inches: 900 pixels at 100 dots an inch
-COLOURS = dict(zip(MEASURED_ARCHES, sns.color_palette("colorblind"), strict=False))
-NEUTRAL = "0.25"  # of what belongs to no architecture
+GROUND, INK, SOFT, BEHIND, AREA, FAINT, RULE = map(
+    palette.light, ("ground", "ink", "soft", "behind", "area", "faint", "rule")
+)
+COLOURS = {arch: palette.light(arch) for arch in MEASURED_ARCHES}
+SERIES = tuple(map(palette.light, palette.SERIES))
 MARKERS = dict(zip(FILE_SERIES, "osD^", strict=True))
 STYLE = [
     "default",
@@ -43,6 +47,12 @@ STYLE = [
     {
         "font.family": "DejaVu Sans",  # ships with matplotlib: the same outlines everywhere
         "font.size": 10,
+        # The greys and the black of others, as roles.
+        **dict.fromkeys(("figure.facecolor", "axes.facecolor", "savefig.facecolor"), GROUND),
+        **dict.fromkeys(("text.color", "axes.labelcolor", "axes.titlecolor"), INK),
+        **dict.fromkeys(("xtick.color", "ytick.color", "hatch.color", "patch.edgecolor"), INK),
+        **dict.fromkeys(("grid.color", "axes.edgecolor"), RULE),
+        "axes.prop_cycle": cycler(color=SERIES),
         "axes.spines.top": False,
         "axes.spines.right": False,
         "figure.constrained_layout.use": True,
@@ -75,13 +85,21 @@ def save(figure: Figure, path: Path) -> tuple[Path, Path]:
         path: where to, without suffix. The same figure gives the same bytes of SVG: it has no
             date, and ids that are not random.
     """
-    written = []
-    for suffix, metadata in ((".svg", {"Date": None}), (".png", {})):
-        content = BytesIO()
-        with style.context(STYLE):
-            figure.savefig(content, format=suffix[1:], metadata=metadata)
-        written.append(write_whole(path.with_name(path.name + suffix), content.getvalue()))
+    content = {".svg": svg(figure), ".png": _saved(figure, "png")}
+    written = [write_whole(path.with_name(path.name + end), content[end]) for end in content]
     return written[0], written[1]
+
+
+def svg(figure: Figure) -> bytes:
+    """Return a figure as SVG, light and dark: the same bytes for the same figure."""
+    return palette.themed(_saved(figure, "svg", metadata={"Date": None}))
+
+
+def _saved(figure: Figure, kind: str, **options) -> bytes:
+    content = BytesIO()
+    with style.context(STYLE):
+        figure.savefig(content, format=kind, **options)
+    return content.getvalue()
 
 
 def finding(figure: Figure) -> str:
@@ -94,7 +112,7 @@ def frame(figure: Figure, title: str, n: str, ident: str, notes: Sequence[str] =
     lines = [f"{n}; id {ident}", *notes]
     footer = "\n".join(_balanced(line, 125) for line in lines)
     figure.suptitle(_balanced(title, 80), x=0.01, ha="left", fontsize=12, fontweight="bold")
-    figure.supxlabel(footer, x=0.01, ha="left", fontsize=8, color="0.3")
+    figure.supxlabel(footer, x=0.01, ha="left", fontsize=8, color=SOFT)
 
 
 def _balanced(text: str, width: int) -> str:
@@ -156,7 +174,7 @@ def _cut(name: str) -> str:
 def interval_rows(
     axes: Axes, names: Sequence[str], best, reach, said: Sequence[str], **look
 ) -> None:
-    """Draw one row a name: an open point, its interval in shares, and in words at the right.
+    """Draw one row a name: an open point with its interval, and `said` at the right.
 
     A row whose value is not known stays empty. `reach` and `look`: as of `points`.
     """
@@ -165,7 +183,6 @@ def interval_rows(
     reach = np.asarray(reach, float)[..., known]
     points(axes, best[known], rows[known], reach, across=True, **look)
     name_axis(axes, names, said)
-    axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
 
 
 def points(axes: Axes, x, y, reach, *, across: bool = False, **look) -> None:
@@ -177,7 +194,7 @@ def points(axes: Axes, x, y, reach, *, across: bool = False, **look) -> None:
     """
     drawn = np.nan_to_num(np.asarray(reach, float), posinf=1e9)
     bars = {"xerr": drawn} if across else {"yerr": drawn}
-    axes.errorbar(x, y, **bars, mfc="white", capsize=3, linestyle="none", **look)
+    axes.errorbar(x, y, **bars, mfc=GROUND, capsize=3, linestyle="none", **look)
 
 
 def finite_limits(set_limits: Callable, values: Iterable[float], margin: float = 0.05) -> None:
@@ -185,6 +202,11 @@ def finite_limits(set_limits: Callable, values: Iterable[float], margin: float =
     finite = np.array([value for value in values if np.isfinite(value)])
     spare = margin * (np.ptp(finite) or 1.0)
     set_limits(finite.min() - spare, finite.max() + spare)
+
+
+def percents(axis: Axis) -> None:
+    """Write the shares of an axis as whole percents."""
+    axis.set_major_formatter(PercentFormatter(1.0, decimals=0))
 
 
 def number_ticks(axis: Axis, ticks: Sequence[float], text: str = "{:,.10g}") -> None:
@@ -203,7 +225,7 @@ def kernel_legend(figure: SubFigure, look: Callable[[str], dict]) -> None:
         look: what else a kernel is drawn with, keyword arguments of `Line2D`.
     """
     handles = [
-        Line2D([], [], marker=marker, label=kernel, **{"color": NEUTRAL} | look(kernel))
+        Line2D([], [], marker=marker, label=kernel, **{"color": SOFT} | look(kernel))
         for kernel, marker in MARKERS.items()
     ]
     figure.legend(

@@ -6,8 +6,6 @@ from io import BytesIO
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
-from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import StrMethodFormatter
@@ -15,8 +13,9 @@ from matplotlib.ticker import StrMethodFormatter
 from analysis import grid, stores
 from analysis.sheet import (
     COLOURS,
+    GROUND,
     MARKERS,
-    STYLE,
+    SERIES,
     WIDTH,
     frame,
     legend_above,
@@ -26,6 +25,7 @@ from analysis.sheet import (
     order_axis,
     require,
     styled,
+    svg,
 )
 
 # What a notebook was asked for, which the parameters say already: never the number that is drawn.
@@ -110,14 +110,6 @@ def parquet(rows: pd.DataFrame) -> bytes:
     mixed = {name: str for name in _parameters(rows) if rows[name].dtype == object}
     typed = rows.astype(mixed | {"value": float})
     typed.to_parquet(content, index=False, engine="pyarrow")
-    return content.getvalue()
-
-
-def svg(figure: Figure) -> bytes:
-    """Return a figure as SVG: the same bytes for the same figure."""
-    content = BytesIO()
-    with style.context(STYLE):
-        figure.savefig(content, format="svg", metadata={"Date": None})
     return content.getvalue()
 
 
@@ -220,7 +212,7 @@ def _by_number(
     for at, (_, own) in enumerate(groups):
         place = own[across] + step * (at - (len(groups) - 1) / 2)
         label = grid.label(own.iloc[0], others) or number
-        axes.plot(place, own["value"], label=label, mfc="white", **_look(own.iloc[0], at))
+        axes.plot(place, own["value"], label=label, mfc=GROUND, **_look(own.iloc[0], at))
     if across == "order":
         order_axis(axes, drawn["order"])
     else:
@@ -230,8 +222,7 @@ def _by_number(
 
 
 def _look(point: pd.Series, at: int) -> dict[str, object]:
-    spare = sns.color_palette("colorblind", 10)
-    colour = COLOURS.get(point.get("arch"), spare[2 + at % 8])
+    colour = COLOURS.get(point.get("arch"), SERIES[at % len(SERIES)])
     markers = [*MARKERS.values(), *"vP<>X*"]
     marker = MARKERS.get(point.get("kernel"), markers[at % len(markers)])
     return {"color": colour, "marker": marker, "linestyle": "-", "linewidth": 0.8}
@@ -240,7 +231,7 @@ def _look(point: pd.Series, at: int) -> dict[str, object]:
 def _by_row(axes: Axes, drawn: pd.DataFrame, names: Sequence[str], number: str) -> None:
     shown = drawn.head(MOST_ROWS)
     for row, (_, point) in enumerate(shown.iterrows()):
-        axes.plot(point["value"], row, mfc="white", **_look(point, 0))
+        axes.plot(point["value"], row, mfc=GROUND, **_look(point, 0))
     labels = [grid.label(point, names) or point["id"] for _, point in shown.iterrows()]
     name_axis(axes, labels, [_digits(point) for _, point in shown.iterrows()])
     axes.set_xlabel(number)

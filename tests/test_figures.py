@@ -3,6 +3,7 @@
 
 import dataclasses
 import itertools
+import re
 import textwrap
 
 import matplotlib as mpl
@@ -16,6 +17,7 @@ from analysis import figures, fit, measurements, sheet
 from analysis.explain import NOT_EXPLAINED, Attribution
 from analysis.groups import NAMES
 from analysis.interval import Interval
+from analysis.palette import ROLES
 from analysis.predict import Prediction
 from sim import World, reclaim
 
@@ -91,6 +93,13 @@ def lines(axes, label) -> list:
     return [line for line in axes.lines if label in str(line.get_label())]
 
 
+def colours_of(figure: Figure, svg: str) -> set[str]:
+    # What is black, matplotlib leaves out of an SVG.
+    texts = figure.findobj(mpl.text.Text)
+    shown = {mpl.colors.to_hex(text.get_color()) for text in texts if text.get_text()}
+    return shown | set(re.findall("#[0-9a-f]{6}", svg))
+
+
 def all_text(figure: Figure) -> str:
     return "\n".join(text.get_text() for text in figure.findobj(mpl.text.Text))
 
@@ -106,7 +115,7 @@ def test_reductions_and_intervals_are_those_given_measured_filled_and_predicted_
         assert y == pytest.approx([p.elapsed_reduction.best for p in own])
         assert bars[:, :, 1] == pytest.approx(np.array([p.elapsed_reduction[::2] for p in own]))
     predicted = [c[0] for c in axes.containers]
-    assert [line.get_markerfacecolor() for line in predicted] == ["white"] * 2
+    assert [line.get_markerfacecolor() for line in predicted] == [sheet.GROUND] * 2
     measured = lines(axes, "measured")
     assert [list(line.get_ydata()) for line in measured] == [pytest.approx([0.11, 0.81])] * 2
     assert all(line.get_markerfacecolor() == line.get_color() for line in measured)
@@ -159,7 +168,7 @@ def test_a_legend_of_kernels_has_no_colour_of_an_architecture(draw):
     assert [text.get_text() for text in legend.get_texts()] == list(sheet.MARKERS)
     handles = legend.legend_handles
     assert [line.get_marker() for line in handles] == list(sheet.MARKERS.values())
-    assert {line.get_color() for line in handles} == {sheet.NEUTRAL}
+    assert {line.get_color() for line in handles} == {sheet.SOFT}
 
 
 def test_narrow_orders_have_a_size_on_one_line():
@@ -283,7 +292,7 @@ def test_simulated_hits_beside_those_counted():
     assert simulated.get_xdata().tolist() == hits
     assert measured.get_xdata().tolist() == [hit + 3 for hit in hits]
     assert simulated.get_markerfacecolor() == "none"
-    assert measured.get_markerfacecolor() == "black"
+    assert measured.get_markerfacecolor() == sheet.INK
     assert [label.get_text() for label in axes.get_yticklabels()] == list(events.functions())
 
 
@@ -348,6 +357,18 @@ def test_one_point_alone_is_drawn_and_saved_as_the_same_svg_twice(draw, tmp_path
     assert b"dc:date" not in svg.read_bytes()
     assert png.read_bytes().startswith(b"\x89PNG")
     assert sorted(path.suffix for path in tmp_path.iterdir()) == [".png", ".png", ".svg", ".svg"]
+
+
+@pytest.mark.parametrize("draw", ONE_OF_EACH)
+def test_every_colour_is_one_of_the_palette_and_has_a_dark_one(draw):
+    figure = draw()
+    svg = sheet.svg(figure).decode()
+    style = svg[svg.index("@media") : svg.index("</style>")]
+    drawn = colours_of(figure, svg.replace(style, ""))
+    assert drawn <= {role.light for role in ROLES.values()}
+    assert {sheet.GROUND, sheet.INK, sheet.SOFT} < drawn
+    assert all(f"{name}{colour}" in style for colour in drawn for name in ("fill: ", "stroke: ")
+               if f"{name}{colour}" in svg)  # fmt: skip
 
 
 @pytest.mark.parametrize("name", [MARKUP, LONG, "$\\frac{$", ""])

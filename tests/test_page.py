@@ -11,7 +11,7 @@ import nbformat
 import pytest
 from nbformat import v4
 
-from analysis import measurements, notebook_html, page, report, results
+from analysis import measurements, notebook_html, page, palette, report, results
 from analysis.page import PageError, write_page
 from analysis.params import PARAMETERS
 
@@ -194,6 +194,17 @@ def test_a_notebook_shows_what_was_run_and_printed(out):
     (image,) = reader.values("src")
     assert base64.b64decode(image.split(",")[1]) == SVG
     assert [tag for tag, _ in reader.tags].count("table") == 1
+
+
+def test_figures_of_a_notebook_are_dark_where_the_page_is(out):
+    svg = '<svg><style>*{}</style><path style="fill: #1c1c1c"/></svg>'
+    cells = executed(printed("image/svg+xml", svg), printed("image/svg+xml", SVG.decode()))
+    (out / "notebooks" / f"{FIRST}.ipynb").write_text(cells)
+    write_page(out)
+    ours, other = Reader((out / "notebooks" / f"{FIRST}.html").read_text()).values("src")
+    shown = base64.b64decode(ours.split(",")[1])
+    assert shown == palette.themed(svg.encode()) != svg.encode()
+    assert base64.b64decode(other.split(",")[1]) == SVG
 
 
 HOSTILE = (

@@ -115,6 +115,7 @@ def test_picture_is_todays(tmp_path):
     svg, _ = readme.sheet.save(readme.answer_figure(), tmp_path / "answer")
     today, kept = (numbers(path) for path in (svg, ROOT / "docs" / "answer.svg"))
     assert kept
+    assert "prefers-color-scheme: dark" in (ROOT / "docs" / "answer.svg").read_text()
     assert today == pytest.approx(kept, abs=0.5), "run: python -m analysis.readme"
 
 

@@ -4,7 +4,7 @@ import io
 import pandas as pd
 import pytest
 
-from analysis import figures, stores, swept
+from analysis import figures, sheet, stores, swept
 from analysis.swept import SweptError
 
 
@@ -76,7 +76,7 @@ def test_points_without_a_whole_number_have_a_row_each():
 
 def test_the_same_figure_gives_the_same_bytes():
     rows = swept.table(RECORDS)
-    first, second = (swept.svg(swept.summary(rows, "calls")) for _ in range(2))
+    first, second = (sheet.svg(swept.summary(rows, "calls")) for _ in range(2))
     assert first == second
     assert b"<dc:date>" not in first
 
