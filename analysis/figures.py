@@ -7,7 +7,6 @@ measured, before any model, are in `analysis.measured`, of what times say in `an
 all can be had from here.
 """
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from functools import partial
 
@@ -16,6 +15,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from analysis.digits import with_error
 from analysis.explain import NOT_EXPLAINED, Attribution
 from analysis.fit import CostModel
 from analysis.groups import NAMES
@@ -44,6 +44,7 @@ from analysis.sheet import (
     MARKERS,
     SOFT,
     WIDTH,
+    balanced,
     finding,
     finite_limits,
     frame,
@@ -107,7 +108,7 @@ def reduction_by_order(predictions: Sequence[Prediction], title: str | None = No
         axes.set_ylabel(REDUCTION_OF[metric])
         order_axis(axes, [p.order for p in predictions])
     nr_measured = sum(p.measured is not None for p in predictions)
-    n = f"n = {len(predictions)} predictions, {nr_measured} of them also measured"
+    n = f"n = {len(predictions)} predictions, {nr_measured} of them also measured; bars: 95%"
     found = title or _reduction_finding([p for p in predictions if p.metric == metrics[0]])
     notes = _published(predictions)
     frame(figure, found, n, one_id(p.id for p in predictions), notes)
@@ -117,6 +118,7 @@ def reduction_by_order(predictions: Sequence[Prediction], title: str | None = No
 def _reductions(axes: Axes, predictions: Sequence[Prediction]) -> None:
     pairs = list(dict.fromkeys((p.before, p.after) for p in predictions))
     series = list(dict.fromkeys((p.arch, p.before, p.after, p.blind) for p in predictions))
+    series.sort(key=lambda one: list(COLOURS).index(one[0]))  # as in every figure
     step = 0.6 / len(series)
     for at, (arch, before, after, blind) in enumerate(series):
         own = [p for p in predictions if (p.arch, p.before, p.after, p.blind) == series[at]]
@@ -187,9 +189,11 @@ def waterfall(attribution: Attribution) -> Figure:
     axes.axvline(0, color=INK, linewidth=0.8)
     finite_limits(axes.set_xlim, [0, before, *start, *(start - high), *(start - low), after], 0.02)
     size = folio_size(attribution.order)
-    axes.set_xlabel(f"{unit}; {attribution.arch}, order {attribution.order} ({size})")
+    axis_unit = "seconds" if unit == "s" else unit
+    axes.set_xlabel(f"{axis_unit}; {attribution.arch}, order {attribution.order} ({size})")
     found = _waterfall_finding(attribution, f"{before:,.4g} to {after:,.4g} {unit}")
-    frame(figure, found, attribution.basis, attribution.id, attribution.notes)
+    basis = f"{attribution.basis}; bars: 95%"
+    frame(figure, found, basis, attribution.id, attribution.notes)
     return figure
 
 
@@ -260,7 +264,7 @@ def _cost(cost: float, reach: float) -> str:
         return "does not occur"
     if cost == 0:
         return "0, at its bound"
-    return f"{cost:,.0f} \N{PLUS-MINUS SIGN} {reach:,.0f}"
+    return " \N{PLUS-MINUS SIGN} ".join(with_error(cost, reach))
 
 
 def _cost_finding(models: Sequence[CostModel]) -> str:
@@ -368,4 +372,4 @@ def _smallest_world(axes: Axes, verdict: Verdict) -> None:
     axes.set_xticks([])
     axes.grid(visible=False)
     said = f"{verdict.change.name}: {arch}, {verdict.world_text}"
-    axes.set_title(textwrap.fill(said, 100), fontsize=8, loc="left")
+    axes.set_title(balanced(said, 115), fontsize=8, loc="left")

@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.coverage import HIGH, LOW
+from analysis.interval import Interval
 from analysis.sheet import (
     BEHIND,
     COLOURS,
@@ -79,7 +80,8 @@ def time_costs(table: pd.DataFrame, arch: str, machine: str, n: str) -> Figure:
     legend_above(body, axes, ncols=3)
     count = table["verdict"].value_counts()
     verdicts = ", ".join(f"{count.get(v, 0)} {v}" for v in VERDICTS)
-    frame(figure, f"Costs of the {machine} in time: {verdicts}", n, frame_id(table))
+    note = "bars: 95%; right: what follows from both, its 95% interval, how much of it is the prior"
+    frame(figure, f"Costs of the {machine} in time: {verdicts}", n, frame_id(table), [note])
     return figure
 
 
@@ -117,8 +119,8 @@ def fitted_times(observed: pd.DataFrame, arch: str, machine: str) -> Figure:
     _residuals(bottom.subplots(), observed, arch)
     error = observed["error"].abs()
     title = (
-        f"Costs of the {machine} give its times within {error.max():.0%}, "
-        f"{error.mean():.0%} on average"
+        f"Costs of the {machine} give its times within {error.max():.1%}, "
+        f"{error.mean():.1%} on average"
     )
     n = f"n = {len(observed)} observations, of {observed['n'].sum()} runs; bars: 95% of the draws"
     frame(figure, title, n, frame_id(observed))
@@ -258,15 +260,18 @@ def ablation_steps(table: pd.DataFrame, arch: str, order: int) -> Figure:
     best = table["best"].to_numpy()
     reach = (best - table["low"], table["high"] - best)
     names = [f"{row.what}: {row.case}" for row in table.itertuples()]
-    said = [f"{one:.0%}" if np.isfinite(one) else "" for one in best]
+    said = [
+        Interval(row.low, row.best, row.high).percent() if np.isfinite(row.best) else ""
+        for row in table.itertuples()
+    ]
     interval_rows(axes, names, best, reach, said, marker="o", color=COLOURS[isa(arch)],
-                  label="time, predicted")  # fmt: skip
+                  label="time, predicted, 95%")  # fmt: skip
     percents(axes.xaxis)
     axes.plot(table["instructions"], range(len(table)), "D", color=SOFT, markersize=5,
               label="instructions, measured under emulation")  # fmt: skip
     axes.set_xlim(-0.02, 1)
     axes.set_xlabel(
-        f"reduction, {arch}, order {order} ({folio_size(order)}) unless it says another"
+        f"reduction, {arch}, order {order} ({folio_size(order)}) unless the row says another"
     )
     legend_above(body, axes, ncols=2)
     saved = table[table["what"] == "batches"].set_index("case")["best"]

@@ -96,7 +96,7 @@ def _published_seconds(axes: Axes, published: pd.DataFrame) -> None:
     axes.bar_label(bars, [f"{value:.3f}" for value in seconds.values()], fontsize=9)
     axes.set_xticks(range(len(seconds)), [kernel for _, kernel in seconds], rotation=30, ha="right")
     axes.grid(visible=False, axis="x")
-    axes.set_ylabel("published: s")
+    axes.set_ylabel("published: seconds")
     axes.set_title(", ".join(dict.fromkeys(arch for arch, _ in seconds)), loc="left", fontsize=10)
 
 
@@ -138,7 +138,8 @@ def emulated_instructions(cells: pd.DataFrame) -> Figure:
     panels[0].set_ylabel("instructions a freed page")
     kernel_legend(body, lambda kernel: {"linestyle": LINES[kernel]})
     n = f"n = {len(plain)} of {len(cells)} cells: classic LRU, one CPU, mapped by one process"
-    frame(figure, _instructions_finding(plain), n, frame_id(plain))
+    note = "points: the least of the runs of a cell; bars: up to the largest"
+    frame(figure, _instructions_finding(plain), n, frame_id(plain), [note])
     return figure
 
 

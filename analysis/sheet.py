@@ -62,6 +62,7 @@ STYLE = [
         "savefig.dpi": 150,
     },
 ]
+NO_BREAK = "\N{NO-BREAK SPACE}"
 NAME_CHARS = 34  # a longer name would leave no room for what is drawn
 
 
@@ -110,18 +111,34 @@ def finding(figure: Figure) -> str:
 def frame(figure: Figure, title: str, n: str, ident: str, notes: Sequence[str] = ()) -> None:
     """Set the finding above a figure, and under it n, id and notes."""
     lines = [f"{n}; id {ident}", *notes]
-    footer = "\n".join(_balanced(line, 125) for line in lines)
-    figure.suptitle(_balanced(title, 80), x=0.01, ha="left", fontsize=12, fontweight="bold")
+    footer = "\n".join(balanced(line, 125) for line in lines)
+    figure.suptitle(balanced(title, 80), x=0.01, ha="left", fontsize=12, fontweight="bold")
     figure.supxlabel(footer, x=0.01, ha="left", fontsize=8, color=SOFT)
 
 
-def _balanced(text: str, width: int) -> str:
-    # No more lines than need be, and none much shorter than the others; a number keeps its unit.
-    text = re.sub(r"(\d) (KiB|MiB|GiB|s|ns)\b", "\\1\N{NO-BREAK SPACE}\\2", text)
-    longest = max(map(len, text.split()), default=1)
-    widths = range(min(longest, width), width + 1)
+def balanced(text: str, width: int) -> str:
+    """Break a text into as few lines of a width as can be, none much shorter than the others.
+
+    A number keeps its unit, an interval its ends. Where it takes no more lines, they end at commas.
+    """
+    text = re.sub(r"(?<=\d) (?=(KiB|MiB|GiB|s|ns)\b)", NO_BREAK, text)
+    text = re.sub(r"\([^()]{,30}\)", lambda found: found[0].replace(" ", NO_BREAK), text)
+    lines = _evenly(text, width)
+    phrases = re.sub("(?<![,;:]) ", NO_BREAK, text)
+    if max(map(len, phrases.split(" "))) <= width:
+        by_phrase = _evenly(phrases, width)
+        lengths = list(map(len, by_phrase)) or [0]
+        if len(lengths) == len(lines) and 2 * min(lengths) >= max(lengths):
+            lines = by_phrase
+    return "\n".join(lines).replace(NO_BREAK, " ")
+
+
+def _evenly(text: str, width: int) -> list[str]:
+    longest = max(map(len, text.split(" ")))
+    widths = range(max(1, min(longest, width)), width + 1)
     least = len(textwrap.wrap(text, width))
-    return textwrap.fill(text, next(w for w in widths if len(textwrap.wrap(text, w)) <= least))
+    wrapped = (textwrap.wrap(text, narrow) for narrow in widths)
+    return next(lines for lines in wrapped if len(lines) <= least)
 
 
 def require(number: int, what: str) -> None:

@@ -426,4 +426,17 @@ def test_a_title_has_no_line_much_shorter_than_the_others(words):
     if " " in words.strip():
         assert min(map(len, lines)) >= max(map(len, lines)) / 2
     assert not any(line.endswith(" 1") for line in lines)
-    assert figures.finding(figure) == " ".join(lines).replace("\N{NO-BREAK SPACE}", " ")
+    assert figures.finding(figure) == " ".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("of 61% (29% to 93%) and so", ["of 61%", "(29% to 93%)", "and so"]),
+        ("both 78%, of one only 30%", ["both 78%,", "of one only 30%"]),
+        ("one, two three four five six", ["one, two three", "four five six"]),
+        ("12 KiB 34 KiB 56 KiB", ["12 KiB", "34 KiB", "56 KiB"]),
+    ],
+)
+def test_lines_end_at_commas_and_never_within_an_interval_or_before_a_unit(text, lines):
+    assert sheet.balanced(text, max(map(len, lines))).split("\n") == lines
