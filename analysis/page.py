@@ -5,7 +5,6 @@ Figures are images within the page, so that neither ids nor scripts of one SVG c
 the page; all text is escaped, because names, tables and messages come from files.
 """
 
-import base64
 import csv
 import json
 import re
@@ -36,6 +35,8 @@ FIELDS = {
 # Longer tables are shown as far as this; the page says so, and links to the rest.
 SHOWN_ROWS = 40
 LONG_CHARS = 40  # beyond, a cell of a table may be broken into lines
+# What an SVG keeps in a URL within double quotes: neither " nor &, which could end the attribute.
+_AS_IT_IS = "!$'()*+,/:;<=>?@[]^`{|} "
 _NUMBER = re.compile(r"[-+]?\d[\d,]*(\.\d+)?(e[-+]?\d+)?%?")
 _LONG_FRACTION = re.compile(r"-?\d+\.\d{3,}(e[-+]?\d+)?")
 
@@ -120,10 +121,10 @@ def _figure(out: Path, notebook: str, figure: object) -> dict[str, str]:
     if not isinstance(figure, dict) or not isinstance(figure.get("title"), str):
         raise _broken(out / "results" / f"{notebook}.json", "a figure has no title", notebook)
     path = _below(out / "figures", figure.get("name"), ".svg", notebook)
-    image = base64.b64encode(_read(path, notebook)).decode()
+    drawn = re.sub(rb"\s+", b" ", _read(path, notebook))
     return {
         "title": figure["title"],
-        "image": f"data:image/svg+xml;base64,{image}",
+        "image": f"data:image/svg+xml,{quote(drawn, safe=_AS_IT_IS)}",
         "link": quote(f"figures/{path.name}"),
     }
 
