@@ -92,7 +92,11 @@ class Elsewhere:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Do nothing: such places have no locks."""
+        """Write a first file, so that StoreError comes before a point is run, not after.
+
+        Such places have no locks: who else writes there is not known.
+        """
+        self.write(".reclaim-sweep", b"reclaim sweep writes here\n")
         yield
 
     def read(self, name: str) -> bytes | None:
@@ -105,13 +109,13 @@ class Elsewhere:
         return content.encode() if isinstance(content, str) else content
 
     def write(self, name: str, content: bytes) -> str:
-        """Write a file and return its path; StoreError if that cannot be done."""
+        """Write a file and return its path, or why it is left out; StoreError if it cannot."""
         path = f"{self.root}/{name}"
         try:
             text = content.decode()
         except UnicodeDecodeError:
             self.left_out.append(name)
-            return path
+            return f"not written: {path}"
         try:
             self._handler.write(text, path)
         except Exception as error:

@@ -106,7 +106,9 @@ def report(
     records = [found[point.ident] for point in points]
     print("\n".join(swept.write(store, name, records, number)))
     if store.left_out:
-        print(f"not written to {store}, as papermill writes text only: {len(store.left_out)} files")
+        kinds = ", ".join(sorted({Path(name).suffix for name in store.left_out}))
+        told = f"{len(store.left_out)} files left out ({kinds})"
+        print(f"papermill writes text only to {store}: {told}")
     failed = sum(record["status"] == FAILED for record in records)
     if failed:
         print(f"{failed} of {len(points)} points failed; see `text` in the table", file=sys.stderr)

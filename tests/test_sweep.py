@@ -308,11 +308,17 @@ def test_paths_that_papermill_knows_pass_through(notebook, run, monkeypatch):
     path = notebook()
     assert run(path, "-p", "a=1:2", out="bucket://deep/in/")[0] == 0
     assert {name.rpartition("/")[2] for name in bucket} == {
-        "mine.csv", "mine.svg", "mine.ipynb", "mine.json", "point.json",
+        ".reclaim-sweep", "mine.csv", "mine.svg", "mine.ipynb", "mine.json", "point.json",
     }  # fmt: skip
     assert all(name.startswith("bucket://deep/in/") for name in bucket)
     _, stdout, _ = run(path, "-p", "a=1:2", out="bucket://deep/in")
-    assert stdout.startswith("2 points: 2 done before, 0 to run\n")
+    assert stdout.splitlines() == [
+        "2 points: 2 done before, 0 to run",
+        "bucket://deep/in/mine.csv",
+        "not written: bucket://deep/in/mine.parquet",
+        "bucket://deep/in/mine.svg",
+        "papermill writes text only to bucket://deep/in: 1 files left out (.parquet)",
+    ]
 
 
 def test_a_workbook_notebook_is_swept_from_the_shell(tmp_path):
