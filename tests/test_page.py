@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The page shows what was saved, as text, whole, and asks for what is missing."""
 
-import base64
 import json
 import re
 from functools import cache
@@ -13,7 +12,7 @@ import nbformat
 import pytest
 from nbformat import v4
 
-from analysis import measurements, notebook_html, page, palette, report, results
+from analysis import measurements, notebook_html, page, report, results
 from analysis.page import PageError, write_page
 from analysis.params import PARAMETERS
 
@@ -203,72 +202,6 @@ def test_the_page_can_be_read_on_a_phone_in_the_dark_and_on_paper(out):
     html = (out / "index.html").read_text()
     assert re.findall(r'<div class="wide" tabindex="0">\s*<(table|img)', html)
     assert len(re.findall("<table>|<img ", html)) == html.count('<div class="wide"')
-
-
-def test_a_notebook_shows_what_was_run_and_printed(out):
-    plot = printed("image/svg+xml", SVG.decode())
-    table = "<table><tr><th>order</th></tr><tr><td>4</td></tr></table>"
-    cells = executed(plot, printed("text/html", table), printed("stdout", "\x1b[31mred\x1b[0m"))
-    (out / "notebooks" / f"{FIRST}.ipynb").write_text(cells)
-    write_page(out)
-    reader = Reader((out / "notebooks" / f"{FIRST}.html").read_text())
-    for said in ("Title 01", "x = 1  # one", "order", "red"):
-        assert said in reader.text
-    (image,) = reader.values("src")
-    assert base64.b64decode(image.split(",")[1]) == SVG
-    assert [tag for tag, _ in reader.tags].count("table") == 1
-
-
-def test_figures_of_a_notebook_are_dark_where_the_page_is(out):
-    svg = '<svg><style>*{}</style><path style="fill: #1c1c1c"/></svg>'
-    cells = executed(printed("image/svg+xml", svg), printed("image/svg+xml", SVG.decode()))
-    (out / "notebooks" / f"{FIRST}.ipynb").write_text(cells)
-    write_page(out)
-    ours, other = Reader((out / "notebooks" / f"{FIRST}.html").read_text()).values("src")
-    shown = base64.b64decode(ours.split(",")[1])
-    assert shown == palette.themed(svg.encode()) != svg.encode()
-    assert base64.b64decode(other.split(",")[1]) == SVG
-
-
-HOSTILE = (
-    "<script>alert(1)</script>",
-    "<img src=https://example.org/a.png onerror=alert(1)>",
-    "<style>@import url(https://example.org)</style>",
-    "<svg onload=alert(1)><a href='javascript:alert(1)'>b</a></svg>",
-    "<iframe src=https://example.org></iframe><base href=https://example.org>",
-    "</pre></td></table></main><form action=https://example.org><input autofocus onfocus=a()>",
-    "![a](https://example.org/a.png) [b](javascript:alert(1)) <b style='background:url(//a)'>",
-    "\x1b]8;;https://example.org\x1b\\a\x1b[31m<script>",
-    "<math><mtext><table><mglyph><style><!--</style><img title='--><img src onerror=alert(1)>'>",
-)
-KINDS = ("stdout", "error", "text/plain", "text/html", "text/markdown", "text/latex",
-         "image/svg+xml", "image/png", "application/javascript")  # fmt: skip
-
-
-@pytest.mark.parametrize("hostile", HOSTILE)
-def test_markup_that_a_notebook_printed_loads_and_runs_nothing(out, hostile):
-    cells = executed(*(printed(kind, hostile) for kind in KINDS), source=f"x = {hostile!r}",
-                     text=f"# Title\n\n{hostile}")  # fmt: skip
-    (out / "notebooks" / f"{FIRST}.ipynb").write_text(cells)
-    write_page(out)
-    html = (out / "notebooks" / f"{FIRST}.html").read_text()
-    assert_loads_and_runs_nothing(html)
-    assert Reader(html).values("href") == [f"../index.html#{FIRST}"]
-
-
-@pytest.mark.parametrize("kind", ["stdout", "text/plain", "error"])
-def test_printed_markup_is_still_there_to_be_read(kind):
-    shown = Reader(notebook_html.body(executed(printed(kind, MARKUP)))).text
-    assert MARKUP in shown
-
-
-def test_names_that_captures_hold_are_text_in_a_notebook():
-    frame = measurements.instructions().head(2).assign(arch=HOSTILE[0], kernel=HOSTILE[1])
-    html = notebook_html.body(executed(printed("text/html", frame._repr_html_())))
-    reader = Reader(html)
-    assert reader.text.count(HOSTILE[0]) == 2
-    assert "<img src=https" in reader.text  # pandas cuts what is longer
-    assert "dataframe" not in reader.text  # pandas' style is no text
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[]", '{"nbformat": 4, "cells": [1]}', "null"])
