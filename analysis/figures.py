@@ -15,7 +15,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.digits import with_error
+from analysis.digits import decimals, with_error, written
 from analysis.explain import NOT_EXPLAINED, Attribution
 from analysis.fit import CostModel
 from analysis.groups import NAMES
@@ -239,11 +239,11 @@ def costs(models: Sequence[CostModel]) -> Figure:
     panels = figure.subplots(1, len(models), sharex=True, sharey=True, squeeze=False)[0]
     for axes, model in zip(panels, models, strict=True):
         cost = np.where(model.seen, model.costs, np.nan)[seen]
-        reach = 1.96 * np.sqrt(np.diag(model.cov))[seen]
+        error = np.sqrt(np.diag(model.cov))[seen]
         fitted, bound = np.where(cost > 0, cost, np.nan), cost == 0
-        said = list(map(_cost, cost, reach))
+        said = list(map(_cost, cost, error))
         look = {"marker": "o", "color": COLOURS[model.arch]}
-        interval_rows(axes, [NAMES[i] for i in seen], fitted, reach, said, **look)
+        interval_rows(axes, [NAMES[i] for i in seen], fitted, 1.96 * error, said, **look)
         axes.plot(cost[bound], np.flatnonzero(bound), "X", color=INK, markersize=8)
         axes.set_xscale("symlog", linthresh=10, linscale=0.5)
         number_ticks(axes.xaxis, [0, *TENS])
@@ -253,25 +253,29 @@ def costs(models: Sequence[CostModel]) -> Figure:
         axes.set_xlabel("instructions an event")
     n = ", ".join(f"n = {len(model.cells)} cells of {model.arch}" for model in models)
     note = (
-        "bars: 95% interval; cross: 0, the least allowed, so that other groups carry what it costs"
+        "bars, errors: 95%; cross: 0, the least allowed, so that other groups carry what it costs"
     )
     frame(figure, _cost_finding(models), n, one_id(model.id for model in models), [note])
     return figure
 
 
-def _cost(cost: float, reach: float) -> str:
+def _cost(cost: float, error: float) -> str:
     if np.isnan(cost):
         return "does not occur"
     if cost == 0:
         return "0, at its bound"
-    return " \N{PLUS-MINUS SIGN} ".join(with_error(cost, reach))
+    value, reach = with_error(cost, error)
+    if 0 < error < np.inf:
+        reach = written(1.96 * error, decimals(error))
+    return f"{value} \N{PLUS-MINUS SIGN} {reach}"
 
 
 def _cost_finding(models: Sequence[CostModel]) -> str:
     parts = []
     for model in models:
-        priced = pd.Series(model.costs, NAMES)[model.seen]
-        parts.append(f"{priced.max():,.0f} instructions on {model.arch} ({priced.idxmax()})")
+        at = int(np.argmax(np.where(model.seen, model.costs, -1)))
+        cost, _ = with_error(model.costs[at], np.sqrt(model.cov[at, at]))
+        parts.append(f"{cost} instructions on {model.arch} ({NAMES[at]})")
     return f"Dearest event: {', '.join(parts)}"
 
 

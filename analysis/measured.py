@@ -32,6 +32,7 @@ from analysis.sheet import (
 )
 from analysis.units import folio_size
 from sim import Events
+from sim.arch import isa
 
 # Of the emulated cells, those that one figure can show side by side.
 PLAIN_CELLS = {"lru": "classic", "stats_worker": "off", "cpus": 1, "mapped_by": 1}
@@ -177,7 +178,7 @@ def simulated_events(events: Sequence[Events], measured: pd.DataFrame | None = N
     for at, (name, own) in enumerate(hits.groupby("request", sort=False)):
         rows = own["function"].map(functions.index) + 0.7 * ((at + 0.5) / len(events) - 0.5)
         look = {"marker": MARKERS[events[at].kernel], "linestyle": "none"}
-        colour = COLOURS[events[at].arch]
+        colour = COLOURS[isa(events[at].arch)]
         axes.plot(own["simulated"], rows, markersize=7, mfc="none", color=colour,
                   label=f"{name}: simulated", **look)  # fmt: skip
         if own["measured"].notna().any():

@@ -158,18 +158,25 @@ def frame_id(rows: pd.DataFrame) -> str:
     return short_id(rows.to_csv(float_format="%.6g"))
 
 
-def order_axis(axes: Axes, orders: Iterable[int], *, narrow: bool = False) -> None:
-    """Make x the folio order, each with its size under it; `narrow`: as a kernel writes it, 64K."""
+def order_axis(
+    axes: Axes, orders: Iterable[int], *, narrow: bool = False, sizes: bool = True
+) -> None:
+    """Make x the folio order, each with its size in pages of 4 KiB under it.
+
+    Args:
+        narrow: sizes as a kernel writes them, 64K.
+        sizes: False where pages are of another size.
+    """
     first, last = int(min(orders)), int(max(orders))
     ticks = range(first, last + 1)
-    sizes = [folio_size(order) for order in ticks]
+    under = [f"\n{folio_size(order)}" if sizes else "" for order in ticks]
     if narrow:
-        sizes = [size.replace(" ", "").removesuffix("iB") for size in sizes]
-    labels = [f"{order}\n{size}" for order, size in zip(ticks, sizes, strict=True)]
+        under = [size.replace(" ", "").removesuffix("iB") for size in under]
+    labels = [f"{order}{size}" for order, size in zip(ticks, under, strict=True)]
     axes.set_xticks(ticks, labels, fontsize=8.5 if narrow else 10)
     axes.set_xlim(first - 0.6, last + 0.6)
     axes.grid(visible=False, axis="x")
-    axes.set_xlabel("folio order and size")
+    axes.set_xlabel("folio order and size" if sizes else "folio order")
 
 
 def name_axis(axes: Axes, names: Sequence[str], said: Sequence[str] = ()) -> None:

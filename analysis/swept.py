@@ -27,6 +27,7 @@ from analysis.sheet import (
     styled,
     svg,
 )
+from sim import ARCHES
 
 # What a notebook was asked for, which the parameters say already: never the number that is drawn.
 INPUTS = "inputs."
@@ -214,7 +215,9 @@ def _by_number(
         label = grid.label(own.iloc[0], others) or number
         axes.plot(place, own["value"], label=label, mfc=GROUND, **_look(own.iloc[0], at))
     if across == "order":
-        order_axis(axes, drawn["order"])
+        arches = set(drawn.get("arch", ())) & ARCHES.keys()
+        plain = all(ARCHES[arch].page_shift == 12 for arch in arches)
+        order_axis(axes, drawn["order"], sizes=plain)
     else:
         axes.set_xlabel(across)
     axes.set_ylabel(number)

@@ -84,6 +84,12 @@ def test_simulated_hits_beside_those_counted():
     assert [label.get_text() for label in axes.get_yticklabels()] == list(events.functions())
 
 
+def test_hits_of_larger_pages_have_the_colour_of_their_architecture():
+    axes = figures.simulated_events([request(arch="arm64-64k")]).axes[0]
+    (hits,) = lines(axes, "simulated")
+    assert hits.get_color() == sheet.COLOURS["arm64"]
+
+
 @pytest.mark.parametrize("events", [request(access="mmap"), request("base"), request(order=9)])
 def test_hits_of_another_cell_are_not_shown_as_if_counted(events):
     figure = figures.simulated_events([events], counted(request()))

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
 import io
+import itertools
 
 import pandas as pd
 import pytest
@@ -62,6 +63,18 @@ def test_a_number_that_is_not_there_is_told_with_those_that_are():
 def test_where_only_the_order_differs_the_whole_range_is_told():
     base = [each for each in RECORDS if each["parameters"]["kernel"] == "base"]
     assert title(base) == "pages: 16 with order=2, 64 with order=0, 4 times as many"
+
+
+@pytest.mark.parametrize(
+    ("arches", "label"),
+    [(["arm64", "x86_64"], "folio order and size"), (["arm64", "arm64-64k"], "folio order")],
+)
+def test_sizes_stand_under_orders_where_all_pages_are_of_4_kib(arches, label):
+    points = itertools.product(arches, (1, 2))
+    records = [record(f"{arch}{n}", {"n": n}, order=n, arch=arch) for arch, n in points]
+    axes = swept.summary(swept.table(records), "n").subfigs[0].axes[0]
+    assert axes.get_xlabel() == label
+    assert ("KiB" in axes.get_xticklabels()[0].get_text()) == label.endswith("size")
 
 
 def test_points_without_a_whole_number_have_a_row_each():
