@@ -27,6 +27,7 @@ from analysis.sheet import (
     styled,
     svg,
 )
+from analysis.units import two_digits
 from sim import ARCHES
 
 # What a notebook was asked for, which the parameters say already: never the number that is drawn.
@@ -225,7 +226,9 @@ def _by_number(
 
 
 def _look(point: pd.Series, at: int) -> dict[str, object]:
-    colour = COLOURS.get(point.get("arch"), SERIES[at % len(SERIES)])
+    arch = point.get("arch")
+    spare = list(ARCHES).index(arch) if arch in ARCHES else at  # an architecture keeps its colour
+    colour = COLOURS.get(arch, SERIES[spare % len(SERIES)])
     markers = [*MARKERS.values(), *"vP<>X*"]
     marker = MARKERS.get(point.get("kernel"), markers[at % len(markers)])
     return {"color": colour, "marker": marker, "linestyle": "-", "linewidth": 0.8}
@@ -259,7 +262,8 @@ def _finding(drawn: pd.DataFrame, names: Sequence[str], number: str) -> str:
     shared = [name for name in names if own[name].astype(str).nunique() == 1]
     others = [name for name in names if low[name] != high[name]]
     where = f" at {grid.label(low, shared)}" if shared else ""
-    times = f", {high['value'] / low['value']:,.3g} times as many" if low["value"] > 0 else ""
+    ratio = high["value"] / low["value"] if low["value"] > 0 else None
+    times = f", {two_digits(ratio)} times as many" if ratio else ""
     return (
         f"{number}{where}: {_digits(low)} with {grid.label(low, others)}, "
         f"{_digits(high)} with {grid.label(high, others)}{times}"

@@ -77,6 +77,22 @@ def test_sizes_stand_under_orders_where_all_pages_are_of_4_kib(arches, label):
     assert ("KiB" in axes.get_xticklabels()[0].get_text()) == label.endswith("size")
 
 
+def test_an_architecture_has_one_colour_and_a_kernel_one_marker():
+    kinds = itertools.product(("arm64", "arm64-16k", "arm64-64k"), ("base", "unmap"), (1, 2))
+    records = [record(f"{kind}", {"n": 1}, arch=kind[0], kernel=kind[1], order=kind[2])
+               for kind in kinds]  # fmt: skip
+    drawn = swept.summary(swept.table(records), "n").subfigs[0].axes[0].lines
+    looks = [(line.get_color(), line.get_marker()) for line in drawn]
+    assert len(set(looks)) == len(looks) == 6
+    assert len({colour for colour, _ in looks}) == 3
+    assert len({marker for _, marker in looks}) == 2
+
+
+def test_a_large_ratio_has_no_exponent():
+    records = [record(f"i{n}", {"n": n}, a=n) for n in (2, 8192)]
+    assert title(records).endswith("4,096 times as many")
+
+
 def test_points_without_a_whole_number_have_a_row_each():
     records = [record(f"i{n}", {"n": n}, word=word) for n, word in enumerate("abc")]
     rows = swept.table(records)
