@@ -97,6 +97,17 @@ def test_every_block_is_of_a_kind_that_is_run(text):
     assert text.count("```") == 2 * len(found)
 
 
+@pytest.mark.parametrize("text", [README, *DOCS.values()], ids=["README.md", *DOCS])
+def test_commands_within_a_sentence_have_that_name_and_those_options(text, run):
+    prose = re.sub(r"(?ms)^```.*?^```$", "", text)
+    for told in re.findall(r"(?m)(?:^ {4}|`)(reclaim \w[^`]*?)(?:`|$)", prose):
+        _, *words = told.split()
+        command = words[: 2 if words[0] == "lab" and len(words) > 1 else 1]
+        status, shown, _ = run(*command, "--help")
+        assert status == 0, told
+        assert [word for word in words if word.startswith("--") and word not in shown] == []
+
+
 @pytest.mark.parametrize("name", DOCS)
 def test_links_and_names_of_files_lead_somewhere(name):
     for link in re.findall(r"\]\(([^)]+)\)", DOCS[name]):
