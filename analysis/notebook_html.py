@@ -21,6 +21,7 @@ TAGS = frozenset([
 ])  # fmt: skip
 ATTRIBUTES = frozenset(("alt", "class", "colspan", "rowspan", "scope"))
 SHOWN = {"text/plain", "text/html", "text/markdown", "text/latex", "image/svg+xml", "image/png"}
+CONTROLS = "application/vnd.jupyter.widget-view+json"
 # Of what has no meaning without its tag, not even the text stays.
 _WITH_TEXT = re.compile(r"<(style|script)\b.*?(</\1\s*>|\Z)", re.DOTALL | re.IGNORECASE)
 
@@ -36,6 +37,7 @@ def body(executed: str) -> str:
         nbformat.validate(notebook)
     except Exception as error:  # nbformat raises whatever the wrong place in the JSON leads to
         raise ValueError(" ".join(str(error).split())[:200]) from None
+    notebook.metadata.pop("widgets", None)  # the state of controls, which a script would draw
     for cell in notebook.cells:
         for output in cell.get("outputs", ()):
             if "data" in output:
@@ -50,6 +52,9 @@ def _exporter() -> HTMLExporter:
 
 
 def _shown(printed: dict[str, str]) -> nbformat.NotebookNode:
+    if CONTROLS in printed:
+        said = "controls: they are there where the notebook runs"
+        return nbformat.from_dict({"text/plain": said})
     shown = {kind: content for kind, content in printed.items() if kind in SHOWN}
     if svg := shown.get("image/svg+xml"):
         shown["image/svg+xml"] = palette.themed(svg.encode("utf-8", "replace")).decode()

@@ -3,7 +3,9 @@
 
 import base64
 
+import nbformat
 import pytest
+from nbformat import v4
 from test_page import (
     FIRST,
     MARKUP,
@@ -77,6 +79,20 @@ def test_markup_that_a_notebook_printed_loads_and_runs_nothing(out, hostile):
 def test_printed_markup_is_still_there_to_be_read(kind):
     shown = Reader(notebook_html.body(executed(printed(kind, MARKUP)))).text
     assert MARKUP in shown
+
+
+def test_controls_are_named_and_their_state_is_not_shown():
+    view = {"model_id": "a", "version_major": 2, "version_minor": 0}
+    shown = v4.new_output(
+        "display_data", data={notebook_html.CONTROLS: view, "text/plain": "VBox(children=())"}
+    )
+    notebook = nbformat.reads(executed(shown), as_version=4)
+    model = {"model_name": "HTMLModel", "model_module": "b", "state": {"value": HOSTILE[0]}}
+    state = {"version_major": 2, "version_minor": 0, "state": {"a": model}}
+    notebook.metadata.widgets = {"application/vnd.jupyter.widget-state+json": state}
+    text = Reader(notebook_html.body(nbformat.writes(notebook))).text
+    assert "controls: they are there where the notebook runs" in text
+    assert not [word for word in ("HTMLModel", "VBox", HOSTILE[0]) if word in text]
 
 
 def test_names_that_captures_hold_are_text_in_a_notebook():
