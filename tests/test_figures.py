@@ -5,6 +5,7 @@ import dataclasses
 import itertools
 import re
 import textwrap
+from xml.etree import ElementTree as ET
 
 import matplotlib as mpl
 import numpy as np
@@ -280,10 +281,11 @@ def test_every_colour_is_one_of_the_palette_and_has_a_dark_one(draw):
                if f"{name}{colour}" in svg)  # fmt: skip
 
 
-@pytest.mark.parametrize("name", [MARKUP, LONG, "$\\frac{$", ""])
+@pytest.mark.parametrize("name", [MARKUP, LONG, "$\\frac{$", "", "a--><script>b</script>"])
 def test_names_from_files_are_drawn_as_they_are_and_leave_room(name, tmp_path):
     figure = figures.waterfall(attribution([(name, 0.5, 0.4, 0.6)], notes=(name, MARKUP)))
-    figures.save(figure, tmp_path / "figure")
+    svg, _ = figures.save(figure, tmp_path / "figure")
+    assert ET.parse(svg).getroot().tag.endswith("svg")
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert labels[1] == name or (labels[1].endswith("...") and len(labels[1]) < 40)
     assert figure.axes[0].get_position().width > 0.3
