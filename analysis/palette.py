@@ -4,7 +4,7 @@
 A figure is drawn in the light colours alone. Its SVG then carries the dark ones in a style sheet
 that finds what to change by its light colour, so that one drawing serves both themes, and a viewer
 that reads no media queries still draws the light one. Custom properties in place of the colours
-would leave such a viewer (librsvg, Inkscape) with black on black.
+would leave such a viewer (librsvg 2.54, say) with black on black.
 """
 
 import re
