@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from analysis import machines, predict, text
+from analysis import ingest, machines, predict, text
 
 CAPTURES = Path(__file__).parent / "captures"
 MAIL = """\
@@ -105,6 +105,17 @@ def test_ingest_writes_the_same_rows_as_parquet(tmp_path, run):
     assert list(found) == list(expected)
     assert found["value"].tolist() == expected["value"].tolist()
     assert found["metric"].tolist() == expected["metric"].tolist()
+
+
+def test_a_path_that_is_no_utf8_is_read_and_refused_as_parquet(tmp_path, run):
+    path = tmp_path / "bad\udcff.txt"
+    path.write_bytes((CAPTURES / "stat_r5.txt").read_bytes())
+    assert ingest.read(path).frame["source"].iloc[0].endswith("\udcff.txt:4")
+    status, stdout, stderr = run("ingest", path, "--parquet", tmp_path / "out.parquet")
+    assert (status, stdout) == (2, "")
+    assert re.match(r"reclaim ingest: --parquet: found '.*\\udcff.txt:4'; expected text", stderr)
+    assert len(stderr.splitlines()) == 1
+    assert not (tmp_path / "out.parquet").exists()
 
 
 def test_what_ingest_prints_predicts_the_machine_that_it_is_of(tmp_path, out, run):

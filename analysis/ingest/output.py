@@ -95,6 +95,10 @@ def _folded(paths: list[str], event: str | None) -> int:
 
 def _parquet(samples: Samples, path: str) -> None:
     buffer = io.BytesIO()
-    samples.frame.to_parquet(buffer, index=False, engine="pyarrow")
+    try:
+        samples.frame.to_parquet(buffer, index=False, engine="pyarrow")
+    except UnicodeEncodeError as error:
+        advice = "Rename it in the capture, or the file; or take --csv."
+        raise IngestError("--parquet", ascii(error.object), "text in UTF-8", advice) from None
     write_whole(Path(path), buffer.getvalue())
     print("".join(f"note: {note}\n" for note in samples.notes), end="", file=sys.stderr)
