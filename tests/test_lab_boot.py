@@ -5,11 +5,10 @@ Nothing is built: the kernel comes through apt, unpacked and not installed. QEMU
 apt and root are there to do it; elsewhere, and where there is no network, the test is skipped.
 """
 
-import os
 import platform
 import shutil
-import subprocess
 
+import debian_packages
 import pytest
 
 from lab import build, debian, emulate, emulator
@@ -25,14 +24,6 @@ PLAN = Plan(
 )  # fmt: skip
 
 
-def apt(*words):
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    return subprocess.run(
-        ["apt-get", "-q", "-y", *words], env=environment, capture_output=True, text=True,
-        stdin=subprocess.DEVNULL, check=False,
-    )  # fmt: skip
-
-
 def absent():
     packages = [] if shutil.which(MACHINES[ARCH].qemu) else [MACHINES[ARCH].package]
     try:
@@ -44,16 +35,7 @@ def absent():
 
 @pytest.fixture(scope="module")
 def installed():
-    packages = absent()
-    if not packages:
-        return
-    if os.geteuid() or not shutil.which("apt-get"):
-        pytest.skip(f"needs {' '.join(packages)}, and root and apt to install it")
-    if apt("install", "--no-install-recommends", *packages).returncode:
-        apt("update")
-        ran = apt("install", "--no-install-recommends", *packages)
-        if ran.returncode:
-            pytest.skip(f"apt could not install {' '.join(packages)}: {ran.stderr[-200:]}")
+    debian_packages.need(*absent())
 
 
 @pytest.fixture(scope="module")
