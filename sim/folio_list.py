@@ -72,9 +72,9 @@ def end_of_alike(folio, end, memory, machine):
     """
     order = folio_order(folio, memory)
     nr_pages = 1 << order
-    if end - folio == nr_pages or not machine.regular:
-        return folio + nr_pages
-    end = end_of_same_flags(folio, end, memory, machine)
+    end = end_of_same_flags(folio, end, memory) if machine.regular else folio + nr_pages
+    if end - folio == nr_pages:
+        return end
     if machine.lru_gen and memory.folio_flags[folio] & REFERENCED:  # or they have no uses
         end = end_of_equal(memory.lrugen.folio_refs, folio, end, nr_pages)
     for vma in range(len(memory.vmas)):

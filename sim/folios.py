@@ -50,12 +50,12 @@ def end_of_equal(array, start, end, step):
 
 
 @jit
-def end_of_same_flags(folio, end, memory, machine):
-    """Return the end of a run of neighbours, `folio` first, that have the same flags."""
-    nr_pages = 1 << folio_order(folio, memory)
-    if machine.order < 0:
-        return folio + nr_pages
-    return end_of_equal(memory.folio_flags, folio, end, nr_pages)
+def end_of_same_flags(folio, end, memory):
+    """Return the end of a run of neighbours, `folio` first, that have the same flags.
+
+    They are of one order, which every page's entry has above its flags.
+    """
+    return end_of_equal(memory.folio_flags, folio, end, 1 << folio_order(folio, memory))
 
 
 @jit

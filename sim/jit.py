@@ -16,7 +16,8 @@ import numba
 # Of a walk at order 0 over 10 GiB, in ms, when this was chosen: 1057 as numba would do it; 761 with
 # every call inlined; 147 without reference counts on the arrays, which no function of the walk
 # allocates or keeps; 72 with both. `benchmarks/simulate.py` measures today's.
-OPTIONS = {"_nrt": False, "forceinline": True, "error_model": "numpy"}
+# It touches no Python object, so that other threads may run meanwhile.
+OPTIONS = {"_nrt": False, "forceinline": True, "error_model": "numpy", "nogil": True}
 
 
 def jit_rare(function: Callable) -> Callable:

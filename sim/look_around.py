@@ -104,7 +104,7 @@ def promote(page, slot, end, memory, machine, counts):
 
 
 @jit
-def promote_each(page, slot, end, step, memory, machine):
+def promote_each(page, slot, end, step, memory):
     # Promotes the folios of young entries that are alike, `step` of them in a walk of its own.
     # Returns how many entries that was: 0 if the next `step` are not alike.
     order = folio_order(page, memory)
@@ -115,7 +115,7 @@ def promote_each(page, slot, end, step, memory, machine):
         last = min(last, folio_end)  # of one folio
     else:
         last = folio + ((last - folio) >> order << order)
-        last = end_of_same_flags(folio, last, memory, machine)
+        last = end_of_same_flags(folio, last, memory)
         folio_end = last = end_of_equal(memory.lrugen.folio_gen, folio, last, 1 << order)
     if last - page < step:
         return 0
@@ -157,7 +157,7 @@ def walk_young(page, slot, end, memory, machine, counts):
 
 
 @jit
-def walk_young_small(page, slot, end, memory, machine, counts):
+def walk_young_small(page, slot, end, memory, counts):
     # The same where all folios are small. Every one that is promoted makes one more call.
     counts[Count.GET_PTE_PFN] += end - page
     nr_young = nr_promoted = 0
@@ -165,7 +165,7 @@ def walk_young_small(page, slot, end, memory, machine, counts):
         nr = 1
         if memory.ptes[slot] & PTE_YOUNG:
             if memory.lrugen.folio_gen[page] != NO_GEN:
-                nr = promote_each(page, slot, end, 1, memory, machine)
+                nr = promote_each(page, slot, end, 1, memory)
                 nr_promoted += nr
             nr_young += nr
         page += nr
@@ -180,7 +180,7 @@ def walk_pte_range(page, slot, end, memory, machine, counts):
     nr_young, nr_listed = nr_promotable(page, slot, end, memory, machine)
     if nr_listed > 0:
         if machine.order == 0:
-            walk_young_small(page, slot, end, memory, machine, counts)
+            walk_young_small(page, slot, end, memory, counts)
         else:
             walk_young(page, slot, end, memory, machine, counts)
         return
@@ -224,7 +224,7 @@ def walk_last_entries(page, end, step, limits, memory, machine, counts):
                 # by all windows from here on
                 nr_seen += (end - i + MIN_LRU_BATCH // 2 - 1) // step
             else:
-                nr = promote_each(i, slot, last, step, memory, machine)
+                nr = promote_each(i, slot, last, step, memory)
                 nr_promoted += nr // step
                 if nr == 0:
                     nr = step - i % step

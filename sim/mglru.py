@@ -91,11 +91,11 @@ def lru_gen_add_folio(folio, end, memory):
 
 
 @jit
-def end_of_same_gen(folio, end, memory, machine):
+def end_of_same_gen(folio, end, memory):
     # The end of a run of listed neighbours, `folio` first, of which lru_gen knows the same.
     lrugen = memory.lrugen
     nr_pages = 1 << folio_order(folio, memory)
-    end = end_of_same_flags(folio, end, memory, machine)
+    end = end_of_same_flags(folio, end, memory)
     end = end_of_equal(lrugen.folio_gen, folio, end, nr_pages)
     return end_of_equal(lrugen.folio_refs, folio, end, nr_pages)
 
@@ -123,7 +123,7 @@ def sort_folio(folio, end, gen, memory, counts):
 
 
 @jit
-def scan_folios(nr_to_scan, memory, machine, counts):
+def scan_folios(nr_to_scan, memory, counts):
     """Isolate folios of the oldest generation; return pages scanned and runs isolated."""
     lrugen = memory.lrugen
     if lrugen.seq[MAX_SEQ] - lrugen.seq[MIN_SEQ] + 1 == MIN_NR_GENS:
@@ -139,7 +139,7 @@ def scan_folios(nr_to_scan, memory, machine, counts):
         first, last = oldest_extent(oldest)
         order = folio_order(first, memory)
         nr = min(remaining, ((MIN_LRU_BATCH - isolated - 1) >> order) + 1)
-        end = end_of_same_gen(first, min(first + (nr << order), last), memory, machine)
+        end = end_of_same_gen(first, min(first + (nr << order), last), memory)
         take_oldest(oldest, end - first)
         scanned += end - first
         remaining -= (end - first) >> order
@@ -155,13 +155,13 @@ def scan_folios(nr_to_scan, memory, machine, counts):
 
 
 @jit
-def move_folios_to_gens(nr_runs, memory, machine, counts):
+def move_folios_to_gens(nr_runs, memory, counts):
     # move_folios_to_lru(), with what evict_folios() does to the folios that stay.
     lrugen = memory.lrugen
     for run in range(nr_runs):
         folio, last = memory.ret_folios[run, 0], memory.ret_folios[run, 1]
         while folio < last:
-            end = end_of_same_flags(folio, last, memory, machine)
+            end = end_of_same_flags(folio, last, memory)
             flags = memory.folio_flags[folio] & ALL_FLAGS
             if not flags & (ACTIVE | REFERENCED | WORKINGSET | MLOCKED):
                 # or it would be the oldest again
@@ -180,13 +180,13 @@ def evict_folios(nr_to_scan, memory, machine, counts):
     lrugen = memory.lrugen
     counts[Count.EVICT_FOLIOS] += 1
     try_to_inc_min_seq(lrugen)
-    scanned, nr_runs = scan_folios(nr_to_scan, memory, machine, counts)
+    scanned, nr_runs = scan_folios(nr_to_scan, memory, counts)
     if scanned > 0:
         try_to_inc_min_seq(lrugen)
     if nr_runs == 0:
         return scanned, 0
     nr_reclaimed, nr_kept = shrink_folio_list(nr_runs, memory, machine, counts)
-    move_folios_to_gens(nr_kept, memory, machine, counts)
+    move_folios_to_gens(nr_kept, memory, counts)
     counts[Count.PGSTEAL] += nr_reclaimed
     return scanned, nr_reclaimed
 

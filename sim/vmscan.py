@@ -88,7 +88,7 @@ def move_folios_to_lru(folios, nr_runs, memory, machine, counts):
     for run in range(nr_runs):
         folio, last = folios[run, 0], folios[run, 1]
         while folio < last:
-            end = end_of_same_flags(folio, last, memory, machine)
+            end = end_of_same_flags(folio, last, memory)
             mlocked = memory.folio_flags[folio] & MLOCKED != 0
             nr = (end - folio) >> folio_order(folio, memory)
             # The lock is dropped to put an unevictable folio back.
@@ -277,7 +277,7 @@ def reclaim_folio_list(nr_runs, memory, machine, counts):
     for run in range(nr_kept):
         folio, last = memory.ret_folios[run, 0], memory.ret_folios[run, 1]
         while folio < last:
-            end = end_of_same_flags(folio, last, memory, machine)
+            end = end_of_same_flags(folio, last, memory)
             folio_putback_lru(folio, end, memory, machine)
             folio = end
     return nr_reclaimed
