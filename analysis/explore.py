@@ -5,7 +5,6 @@ A mixture of folio orders is simulated as it is; it is priced as its orders alon
 of the memory, because costs are fitted to worlds of one order.
 """
 
-import textwrap
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
 from typing import NamedTuple
@@ -14,7 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from analysis import elapsed, fit, machines, params, predict, timing
+from analysis import elapsed, fit, machines, params, predict, report, timing
 from analysis.groups import GROUPS
 from analysis.ingest import symbols
 from analysis.interval import Interval
@@ -259,49 +258,14 @@ def _over_runs(rows: pd.DataFrame) -> Interval:
     return Interval(float(runs.min()), float(runs.median()), float(runs.max()))
 
 
-def message(answer: Answer) -> str:
-    """Return an answer as a table for a commit message: ASCII, at most 75 columns."""
-    asked, instructions, time = answer.asked, answer.instructions, answer.time
-    scale, unit = (1.0, "s") if time.before.best >= 1 else (1e3, "ms")
-    changed = answer.events().query("before != after").itertuples(index=False)
-    rows = [
-        *(_row(name, old, new, ",.0f", _percent(old, new)) for name, old, new in changed),
-        _row("instructions, millions", *_best(instructions, 1e-6), ",.1f", _saved(instructions)),
-        _row(f"predicted time, {unit}", *_best(time, scale), ",.3g", _saved(time)),
-    ]
-    what = (
-        f"Reclaiming {asked.reclaim_size} of {asked.map_size} of clean file folios ("
-        f"{answer.folios}) that {_processes(asked.mapped_by)}, {asked.lru} LRU, {asked.arch}; W/o: "
-        f"{asked.before}, W/: {asked.after}:"
-    )
-    how = (
-        "Method: hits of kernel functions as simulated, those that change most; instructions "
-        "fitted to Linux 7.2 under emulation, time predicted (95% intervals)."
-    )
-    again = f"Reclaim Workbook, notebook explore, id {answer.id}."
-    head = f"{'':30} {'W/o':>10} {'W/':>10} Change"
-    filled = [textwrap.fill(text, 75) for text in (what, how, again)]
-    return "\n".join([filled[0], "", head, *rows, "", *filled[1:]]) + "\n"
+def message(asked: params.Explore) -> str:
+    """Return the table by folio size for a commit message, of these kernels on this architecture.
+
+    Of the request that is published with the series, by the classic LRU.
+    """
+    return _message(asked.arch, asked.before, asked.after)
 
 
-def _processes(number: int) -> str:
-    return "one process maps" if number == 1 else f"{number} processes map"
-
-
-def _best(cost: Cost, scale: float) -> tuple[float, float]:
-    return cost.before.best * scale, cost.after.best * scale
-
-
-def _row(name: str, before: float, after: float, digits: str, change: str) -> str:
-    return f"{name:<30} {before:>10{digits}} {after:>10{digits}} {change}".rstrip()
-
-
-def _percent(before: float, after: float) -> str:
-    return f"{after / before - 1:+.0%}" if before else "new"
-
-
-def _saved(cost: Cost) -> str:
-    if cost.reduction == NOTHING:
-        return ""
-    low, best, high = (f"{-end:+.0%}" for end in cost.reduction)
-    return f"{best} ({high} to {low})"
+@cache
+def _message(arch: str, before: str, after: str) -> str:
+    return report.commit_message(arches=(arch,), before=before, after=after)

@@ -91,7 +91,7 @@ class Explorer:
     def _redraw(self) -> None:
         problem = "\n".join(filter(None, self._refused.values()))
         self.view.value = explore_html.page(self.answer, self._measured(), problem)
-        self.message.value = explore_html.copied(explore.message(self.answer))
+        self.message.value = explore_html.copied(explore.message(self._asked))
 
     def _measured(self) -> explore.Measured | None:
         if self._capture is None:

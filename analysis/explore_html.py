@@ -52,6 +52,7 @@ _STYLE = f'<style onload="{escape(_KEYS)}">' """
 .reclaim-x td.value {width: 31%; font-variant-numeric: tabular-nums; line-height: 14px;
   font-size: 12px}
 .reclaim-x td.value span {display: block; white-space: nowrap}
+.reclaim-x .request {margin: 0 0 .6em}
 .reclaim-x svg {display: block; overflow: visible}
 .reclaim-x .legend {display: flex; flex-wrap: wrap; gap: .2em 1.4em; margin: 0 0 .6em}
 .reclaim-x .legend span {display: inline-flex; align-items: center; gap: .4em}
@@ -272,12 +273,13 @@ if (navigator.clipboard) {
 
 
 def copied(text: str) -> str:
-    """Return a button that copies a text, and the text."""
+    """Return a button that copies a table by folio size, and the table."""
     rows = text.count("\n") + 1
+    about = "By folio size; memory and processes are those measured, the LRU the classic one."
     return (
         f'<div class="reclaim-x"><button type="button" class="jp-Button jupyter-button" '
         f'onclick="{escape(_COPY)}">Copy the table for a commit message</button> '
-        '<output role="status"></output><textarea readonly '
+        f'<output role="status"></output><p class="request">{about}</p><textarea readonly '
         f'rows="{rows}" aria-label="Table for a commit message" spellcheck="false">'
         f"{escape(text)}</textarea></div>"
     )
