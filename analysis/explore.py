@@ -5,7 +5,8 @@ A mixture of folio orders is simulated as it is; it is priced as its orders alon
 of the memory, because costs are fitted to worlds of one order.
 """
 
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from functools import cache, cached_property, lru_cache
 from typing import NamedTuple
 
@@ -20,12 +21,16 @@ from analysis.interval import Interval
 from analysis.samples import Samples
 from analysis.stalls import NR_PRICES, group_counts_of, terms_of
 from analysis.units import folio_size
-from sim import Events
+from sim import ARCHES, Events, World
 from sim.events import listed
 from sim.ident import short_id
 
 # Rows of events that are shown: those that differ most, then those that happen most.
 NR_EVENTS = 10
+# What is simulated while a reader waits: bytes mapped, times the processes that map them, times the
+# simulations that it takes. 10 GiB of one order and process are 40; they take 40 to 70 ms. And what
+# is where more must be drawn than that: a part of it, of no more processes than that.
+AT_ONCE_BYTES, SMALL_PART, SMALL_PROCESSES = 48 << 30, 4, 8
 # What kernels save that execute the same events.
 NOTHING = Interval(0.0, 0.0, 0.0)
 
@@ -112,6 +117,12 @@ class Answer:
         return shown.rename_axis("function").reset_index()
 
 
+def request(asked: params.Explore) -> str:
+    """Return what is asked of how much memory: "8G of 10G, mapped by 16 processes"."""
+    mapped = "" if asked.mapped_by == 1 else f", mapped by {asked.mapped_by:,} processes"
+    return f"{asked.reclaim_size} of {asked.map_size}{mapped}"
+
+
 def percent(reduction: Interval) -> str:
     """Return "39% (37% to 41%)", or with a decimal where the ends would look alike without."""
     return reduction.percent(_digits(reduction))
@@ -119,6 +130,60 @@ def percent(reduction: Interval) -> str:
 
 def _digits(reduction: Interval) -> int:
     return 1 if 0 < reduction.high - reduction.low < 0.02 else 0
+
+
+# Two at once: each holds its page tables in memory.
+_THREADS = ThreadPoolExecutor(2, "simulate")
+
+
+def start(asked: params.Explore) -> list[Future]:
+    """Start all that `answer` simulates, beside this thread; what is done is remembered."""
+    return [_THREADS.submit(timing.simulated, *each) for each in _simulations(asked)]
+
+
+def _simulations(asked: params.Explore) -> list[tuple[World, str, str, str]]:
+    # Of what is shown, and of what prices it.
+    world = asked.world
+    alone = [
+        replace(world, order=order, folios="", cpus=2 if flush == "deferred" else 1)
+        for order in world.shares
+        for flush in elapsed.OPEN_FLUSHES[asked.arch]
+    ]
+    return [
+        (each, asked.arch, kernel, asked.lru)
+        for each in dict.fromkeys([world, *alone])
+        for kernel in (asked.before, asked.after)
+    ]
+
+
+def at_once(asked: params.Explore) -> bool:
+    """Return whether an answer takes no longer than a reader waits."""
+    return _walked_bytes(asked) <= AT_ONCE_BYTES
+
+
+def _walked_bytes(asked: params.Explore) -> int:
+    return asked.world.map_bytes * asked.mapped_by * len(_simulations(asked))
+
+
+def smaller(asked: params.Explore) -> params.Explore:
+    """Return the same request of less memory, mapped by fewer processes, which is soon answered.
+
+    Both sizes are divided by the same power of two, and rounded.
+    """
+    world, mapped_by = asked.world, min(asked.mapped_by, SMALL_PROCESSES)
+    walked_bytes, shift = _walked_bytes(replace(asked, mapped_by=mapped_by)), 0
+    while walked_bytes >> shift > AT_ONCE_BYTES // SMALL_PART:
+        shift += 1
+    if not shift:
+        return replace(asked, mapped_by=mapped_by)
+    page_bytes = 1 << ARCHES[asked.arch].page_shift
+    reclaim_bytes = max(world.reclaim_bytes >> shift, page_bytes)
+    sizes = {"map_size": world.map_bytes >> shift, "reclaim_size": reclaim_bytes}
+    return replace(asked, mapped_by=mapped_by, **{n: _written(size) for n, size in sizes.items()})
+
+
+def _written(nr_bytes: int) -> str:
+    return f"{nr_bytes >> 20}M" if nr_bytes >= 10 << 20 else f"{nr_bytes >> 10}K"
 
 
 @lru_cache(maxsize=1024)
@@ -162,10 +227,12 @@ class _Priced(NamedTuple):
 
 def _priced(asked: params.Explore, kernel: str, model: fit.CostModel) -> _Priced:
     counts, total = np.zeros(len(GROUPS)), 0.0
+    # No price of an instruction depends on it; but it has been simulated: on x86_64 of one CPU.
+    flush = elapsed.OPEN_FLUSHES[asked.arch][-1]
     for order, share in asked.world.shares.items():
-        events = timing.request(asked.arch, kernel, order, "own", **_world(asked))
+        events = timing.request(asked.arch, kernel, order, flush, **_world(asked))
         counts += share * group_counts_of(events)
-        total += share * float(terms_of(events, model, "own")[:NR_PRICES].sum())
+        total += share * float(terms_of(events, model, flush)[:NR_PRICES].sum())
     return _Priced(counts, total)
 
 
@@ -263,9 +330,14 @@ def message(asked: params.Explore) -> str:
 
     Of the request that is published with the series, by the classic LRU.
     """
-    return _message(asked.arch, asked.before, asked.after)
+    return start_message(asked).result()
+
+
+def start_message(asked: params.Explore) -> Future:
+    """Start writing `message`, which takes a second where the kernels are new."""
+    return _written_message(asked.arch, asked.before, asked.after)
 
 
 @cache
-def _message(arch: str, before: str, after: str) -> str:
-    return report.commit_message(arches=(arch,), before=before, after=after)
+def _written_message(arch: str, before: str, after: str) -> Future:
+    return _THREADS.submit(report.commit_message, arches=(arch,), before=before, after=after)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from matplotlib.colors import to_hex
 
-from analysis.explore import Answer, Cost, Measured, percent
+from analysis.explore import Answer, Cost, Measured, percent, request
 from analysis.interval import Interval
 from analysis.sheet import COLOURS
 from sim import FILE_SERIES
@@ -53,6 +53,7 @@ _STYLE = f'<style onload="{escape(_KEYS)}">' """
   font-size: 12px}
 .reclaim-x td.value span {display: block; white-space: nowrap}
 .reclaim-x .request {margin: 0 0 .6em}
+.reclaim-x .waits {font-weight: 600}
 .reclaim-x svg {display: block; overflow: visible}
 .reclaim-x .legend {display: flex; flex-wrap: wrap; gap: .2em 1.4em; margin: 0 0 .6em}
 .reclaim-x .legend span {display: inline-flex; align-items: center; gap: .4em}
@@ -61,10 +62,16 @@ _STYLE = f'<style onload="{escape(_KEYS)}">' """
   margin-top: .4em; font: 12px/1.35 monospace; white-space: pre; overflow: auto; color: inherit;
   background: none}
 .reclaim-x .refused {border: 2px solid; padding: .5em .8em; white-space: pre-wrap; margin: 0 0 1em}
-@media (max-width: 700px) {
-  .reclaim-x td.value, .reclaim-x th {font-size: 11px}
-  .reclaim-x td.value {width: 36%} .reclaim-x th {width: 30%}
+.reclaim-x {container-type: inline-size}
+@container (max-width: 32em) {
+  .reclaim-x tr {display: grid; grid-template-columns: 1fr 11em; column-gap: 8px}
+  .reclaim-x th {grid-column: 1 / -1; width: auto; padding-bottom: 0}
+  .reclaim-x td {border: 0; padding-right: 0}
+  .reclaim-x td.value {width: auto}
   .reclaim-x td.value span {white-space: normal}}
+/* The arrow of ipywidgets is dark on dark. */
+[data-jp-theme-light="false"] .widget-dropdown > select {appearance: auto; color-scheme: dark;
+  background-image: none}
 </style>"""
 
 
@@ -84,8 +91,17 @@ def _refused(message: str) -> str:
     return f'<p class="refused" role="alert">{escape(message)}</p>' if message else ""
 
 
-def page(answer: Answer, measured: Measured | None = None, problem: str = "") -> str:
-    """Return an answer as HTML; `problem` is a message to show above it."""
+def page(
+    answer: Answer, measured: Measured | None = None, problem: str = "", waited_for: str = ""
+) -> str:
+    """Return an answer as HTML.
+
+    Args:
+        answer: what is drawn.
+        measured: what is drawn beside it.
+        problem: a message to show above it.
+        waited_for: the request that was asked for, where what is drawn is of a smaller one.
+    """
     events = answer.events(tuple(measured.events) if measured else ())
     seen = measured.events if measured else {}
     colour = to_hex(COLOURS[answer.asked.arch])
@@ -102,7 +118,7 @@ def page(answer: Answer, measured: Measured | None = None, problem: str = "") ->
     return "".join(
         [
             _STYLE, f'<div class="reclaim-x" style="--own: {colour}">', _refused(problem),
-            f'<h3 role="status">{escape(answer.finding)}</h3>',
+            f'<h3 role="status">{escape(answer.finding)}</h3>', _request(answer, waited_for),
             _legend(answer, measured),
             _table("Reduction: 1 - W/ over W/o", _reductions(answer)),
             _table("Cost", [_bars(answer, row, _end(row.bars)) for row in costs]),
@@ -110,6 +126,15 @@ def page(answer: Answer, measured: Measured | None = None, problem: str = "") ->
             '<ul class="notes">', *(f"<li>{escape(note)}</li>" for note in notes), "</ul></div>",
         ]
     )  # fmt: skip
+
+
+def _request(answer: Answer, waited_for: str) -> str:
+    asked = answer.asked
+    said = f"Reclaiming {request(asked)}; {asked.lru} LRU."
+    if not waited_for:
+        return f'<p class="request">{escape(said)}</p>'
+    wait = f"{said} Exact, but of less than is asked for: {waited_for} is still being simulated."
+    return f'<p class="request waits" role="status">{escape(wait)}</p>'
 
 
 def _exact(value: float) -> Interval:
@@ -178,8 +203,9 @@ def _bars(answer: Answer, row: _Row, end: float) -> str:
 
 def _line(name: str, height: int, drawn: str, values: Sequence[str]) -> str:
     said = "".join(f"<span>{escape(value)}</span>" for value in values)
+    name = escape(name).replace("_", "_<wbr>")  # where it may be broken
     return (
-        f'<tr><th scope="row">{escape(name)}</th><td><svg width="100%" height="{height}" '
+        f'<tr><th scope="row">{name}</th><td><svg width="100%" height="{height}" '
         f'aria-hidden="true">{drawn}</svg></td><td class="value">{said}</td></tr>'
     )
 
@@ -273,13 +299,13 @@ if (navigator.clipboard) {
 
 
 def copied(text: str) -> str:
-    """Return a button that copies a table by folio size, and the table."""
-    rows = text.count("\n") + 1
+    """Return a button that copies a table by folio size, and the table; empty: it is written."""
+    rows, off = (text.count("\n") + 1, "") if text else (1, " disabled")
     about = "By folio size; memory and processes are those measured, the LRU the classic one."
     return (
         f'<div class="reclaim-x"><button type="button" class="jp-Button jupyter-button" '
-        f'onclick="{escape(_COPY)}">Copy the table for a commit message</button> '
+        f'onclick="{escape(_COPY)}"{off}>Copy the table for a commit message</button> '
         f'<output role="status"></output><p class="request">{about}</p><textarea readonly '
         f'rows="{rows}" aria-label="Table for a commit message" spellcheck="false">'
-        f"{escape(text)}</textarea></div>"
+        f"{escape(text or 'It is being written.')}</textarea></div>"
     )

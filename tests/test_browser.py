@@ -23,6 +23,7 @@ HOSTILE = "<img src=x onerror=alert(1)>.txt"
 START_S = 120  # for JupyterLab, and for the first answer, which fits costs
 FINDING = "document.querySelector('.reclaim-x h3').innerText"
 FIGURE = "document.querySelector('.reclaim-x table').outerHTML"
+SHOWN = "document.querySelector('.reclaim-x').innerText"
 
 
 def recipe():
@@ -170,6 +171,7 @@ def test_a_key_copies_the_table(page, server, key):
     said = "document.querySelector('.reclaim-x output').value"
     page.run("navigator.clipboard.writeText('')")
     page.run(f"{said} = ''")
+    page.until("!document.querySelector('.reclaim-x button').disabled")
     focus(page, ".reclaim-x button")
     page.key(*key)
     page.until(f"{said} === 'Copied.'")
@@ -188,6 +190,30 @@ def test_a_capture_stands_beside_and_its_name_is_text(page):
         page.until(f"document.querySelector('.reclaim-x').innerText.includes({json.dumps(seen)})")
         assert page.run("document.querySelectorAll('.reclaim-x img').length") == 0
         assert path in page.run("document.querySelector('.reclaim-x').innerText")
+
+
+def test_what_takes_long_is_drawn_of_a_smaller_request_first(page):
+    for name, value in (("Mapped", "10G"), ("Reclaimed", "8G"), ("Processes", "64")):
+        fill(page, box(name), value)
+    page.until(f"{SHOWN}.includes('of less than is asked for')")
+    page.until(f"!{SHOWN}.includes('of less than is asked for')")
+    assert "Reclaiming 8G of 10G, mapped by 64 processes" in page.run(SHOWN)
+    for name, value in (("Processes", "1"), ("Reclaimed", "0.2G"), ("Mapped", "256M")):
+        fill(page, box(name), value)
+    page.until(f"{SHOWN}.includes('Reclaiming 0.2G of 256M;')")
+
+
+def box(name):
+    """Return the expression of the text box with a label."""
+    labels = "[...document.querySelectorAll('.widget-label')]"
+    return f"{labels}.find(l => l.innerText === '{name}').parentNode.querySelector('input')"
+
+
+def fill(page, element, text):
+    page.run(f"{element}.focus()")
+    page.run(f"{element}.select()")
+    page.call("Input.insertText", text=text)
+    page.key("Enter", number=13, text="\r")
 
 
 def test_every_control_has_a_name(page):

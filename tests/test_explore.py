@@ -1,16 +1,19 @@
 # SPDX-License-Identifier: GPL-2.0-only
+import asyncio
 import re
+from concurrent.futures import wait
 from dataclasses import replace
 from datetime import UTC, datetime
+from html import escape
 from html.parser import HTMLParser
 
 import pytest
 
-from analysis import explore, explore_html, predict, report
+from analysis import explore, explore_html, predict, report, timing
 from analysis.explore_controls import Explorer
 from analysis.ingest import read_text
 from analysis.params import Explore, ParamsError
-from sim import FILE_SERIES, MEASURED_ARCHES
+from sim import FILE_SERIES, LRUS, MEASURED_ARCHES
 
 PUBLISHED = {"map_size": "10G", "reclaim_size": "8G"}
 HOSTILE = '<script>alert(1)</script>&"\'.txt'
@@ -27,6 +30,11 @@ REFUSED = "nothing that was measured\n"
 
 def answered(**given):
     return explore.answer(Explore(**given))
+
+
+def forget_what_was_simulated():
+    for each in (explore.answer, timing.simulated, explore._written_message):
+        each.cache_clear()
 
 
 @pytest.mark.parametrize("arch", MEASURED_ARCHES)
@@ -76,6 +84,50 @@ def test_the_button_copies_the_table_by_folio_size():
     shown = Tags(explore_html.copied(table)).text
     assert table in shown
     assert "the LRU the classic one" in shown
+
+
+WORLDS = [
+    {"arch": arch, "lru": lru, **given}
+    for arch in MEASURED_ARCHES
+    for lru in LRUS
+    for given in ({"order": 3}, {"folios": "0:0.2,4:0.5,9:0.3"}, {"mapped_by": 3})
+]
+
+
+@pytest.mark.parametrize("given", WORLDS)
+def test_all_that_an_answer_simulates_is_started(given):
+    forget_what_was_simulated()
+    asked = Explore(map_size="32M", reclaim_size="16M", **given)
+    explore.warm(asked.arch)
+    wait(explore.start(asked))
+    nr_simulated = timing.simulated.cache_info().misses
+    explore.answer(asked)
+    assert timing.simulated.cache_info().misses == nr_simulated
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"map_size": "10G", "reclaim_size": "8G", "mapped_by": 2},
+        {"map_size": "1T", "reclaim_size": "1M", "mapped_by": 1024},
+        {"folios": ",".join(f"{order}:0.1" for order in range(10)), "mapped_by": 1024},
+    ],
+)
+def test_a_smaller_request_has_the_same_shares(given):
+    asked = Explore(**given)
+    small = explore.smaller(asked)
+    same = ("arch", "before", "after", "lru", "order", "folios")
+    assert [getattr(small, name) for name in same] == [getattr(asked, name) for name in same]
+    assert explore.at_once(small)
+    assert not explore.at_once(asked)
+    assert small.world.map_bytes >= 8 << 20
+    part = asked.world.reclaim_bytes / asked.world.map_bytes
+    assert small.world.reclaim_bytes / small.world.map_bytes == pytest.approx(part, abs=0.02)
+
+
+def test_a_request_that_is_small_is_its_own_smaller_one():
+    assert explore.at_once(Explore(mapped_by=2))
+    assert explore.smaller(Explore(mapped_by=2)) == Explore(mapped_by=2)
 
 
 def test_a_profile_is_set_beside_functions_of_the_same_name():
@@ -174,6 +226,56 @@ def test_each_control_redraws_the_view(fresh, name, value):
     assert fresh.view.value == explore_html.page(fresh.answer) != view
     # The table is by folio size, of the published request.
     assert (fresh.message.value != message) == (name in ("arch", "before", "after"))
+    assert escape(explore.message(fresh.answer.asked)) in fresh.message.value
+
+
+def test_what_takes_long_is_drawn_of_a_smaller_request_first(fresh):
+    forget_what_was_simulated()
+    asked = Explore(map_size="1G", reclaim_size="0.8G", folios="0:0.5,4:0.5", mapped_by=16)
+    seen = []
+
+    async def moved():
+        for name in ("folios", "map_size", "reclaim_size", "mapped_by"):
+            fresh.controls[name].value = getattr(asked, name)
+        seen.append(fresh.view.value)
+        fresh.controls["map_size"].value = "much"  # is refused, and changes nothing of it
+        while fresh.drawing:
+            await asyncio.sleep(0.01)
+
+    asyncio.run(moved())
+    small = explore.answer(explore.smaller(asked))
+    first = explore_html.page(small, waited_for="0.8G of 1G, mapped by 16 processes")
+    assert seen == [first]
+    assert explore.request(small.asked) in Tags(first).text
+    assert "0.8G of 1G, mapped by 16 processes is still being simulated" in Tags(first).text
+    assert "expected a size" in fresh.view.value
+    assert fresh.answer == answered(**vars(asked))
+    fresh.controls["map_size"].value = "1G"
+    assert fresh.view.value == explore_html.page(fresh.answer)
+    fresh.controls["mapped_by"].value = 1
+
+    async def back():  # what has been drawn whole once is so again
+        fresh.controls["mapped_by"].value = 16
+        return fresh.view.value
+
+    assert asyncio.run(back()) == explore_html.page(answered(**vars(asked)))
+
+
+def test_a_table_of_other_kernels_is_written_meanwhile(fresh):
+    forget_what_was_simulated()
+    seen = []
+
+    async def moved():
+        fresh.controls["before"].value = "base"
+        seen.append(fresh.message.value)
+        while fresh.drawing:
+            await asyncio.sleep(0.01)
+
+    asyncio.run(moved())
+    assert seen == [explore_html.copied("")]
+    assert 'button type="button" class="jp-Button jupyter-button"' in seen[0]
+    assert " disabled" in seen[0]
+    assert fresh.message.value == explore_html.copied(explore.message(fresh.answer.asked))
 
 
 @pytest.mark.parametrize(
