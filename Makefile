@@ -45,8 +45,8 @@ lint: $(READY)
 	$(BIN)/python -m ruff check
 
 notebook: $(READY)
-	$(BIN)/python -m jupyterlab --ip=127.0.0.1 --ServerApp.root_dir="$(CURDIR)" \
-		notebooks/explore.ipynb
+	$(BIN)/python -m jupyterlab --config=jupyter_server_config.py --ip=127.0.0.1 \
+		--ServerApp.root_dir="$(CURDIR)" notebooks/explore.ipynb
 
 $(LOCKED): requirements.lock
 	$(require-python)

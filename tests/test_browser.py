@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""`make notebook`: where it listens, and, in a real browser if there is one, its controls."""
+"""`make notebook`: where it listens, what it saves, and its controls in a real browser.
+
+Without a browser those tests are skipped.
+"""
 
 import json
 import os
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -18,6 +22,8 @@ from chromium import NAMES, Page, found
 from analysis import report
 
 ROOT = Path(__file__).parents[1]
+CONFIG = "jupyter_server_config.py"
+NOTEBOOK = ROOT / "notebooks" / "explore.ipynb"
 CAPTURE = ROOT / "tests" / "captures" / "time_bash_default.txt"
 HOSTILE = "<img src=x onerror=alert(1)>.txt"
 START_S = 120  # for JupyterLab, and for the first answer, which fits costs
@@ -41,9 +47,11 @@ def test_make_notebook_keeps_to_localhost_and_its_token():
     command = recipe()
     assert command[:3] == [".venv/bin/python", "-m", "jupyterlab"]
     assert "--ip=127.0.0.1" in command
+    assert (ROOT / CONFIG).is_file()
     assert command[-1] == "notebooks/explore.ipynb"
     # Nothing else: neither a token or password of its own, nor another origin or address.
-    assert set(command[3:-1]) == {"--ip=127.0.0.1", f"--ServerApp.root_dir={ROOT}"}
+    own = {"--ip=127.0.0.1", f"--ServerApp.root_dir={ROOT}", f"--config={CONFIG}"}
+    assert set(command[3:-1]) == own
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +59,8 @@ def checkout(tmp_path_factory):
     """Make a place of its own, whose notebook may be written to."""
     folder = tmp_path_factory.mktemp("lab")
     (folder / "notebooks").mkdir()
-    shutil.copy(ROOT / "notebooks" / "explore.ipynb", folder / "notebooks")
+    shutil.copy(NOTEBOOK, folder / "notebooks")
+    shutil.copy(ROOT / CONFIG, folder)
     shutil.copy(CAPTURE, folder / HOSTILE)
     themes = folder / "settings" / "@jupyterlab" / "apputils-extension"
     themes.mkdir(parents=True)
@@ -88,8 +97,10 @@ def told(running, checkout):
     while time.monotonic() < end and running.poll() is None:
         for path in (checkout / "run").glob("jpserver-*.json"):
             try:
-                return json.loads(path.read_text())
-            except ValueError:  # it is still written
+                said = json.loads(path.read_text())
+                socket.create_connection((said["hostname"], said["port"])).close()
+                return said
+            except (ValueError, ConnectionError):  # it is still written, or does not listen yet
                 pass
         time.sleep(0.1)
     pytest.fail((checkout / "log").read_text())
@@ -131,6 +142,42 @@ def test_the_server_wants_its_token(server):
         urllib.request.urlopen(f"{server['url']}api/contents")
     refused.value.close()
     assert refused.value.code == 403
+
+
+def contents(server, path, model=None):
+    """Read, or write, through the server's contents API."""
+    asked = urllib.request.Request(
+        f"{server['url']}api/contents/{path}", method="PUT" if model else "GET",
+        data=json.dumps(model).encode() if model else None,
+        headers={"Authorization": f"token {server['token']}", "Content-Type": "application/json"},
+    )  # fmt: skip
+    with urllib.request.urlopen(asked) as answered:
+        return json.load(answered)
+
+
+def test_only_notebooks_of_the_workbook_are_saved_without_outputs(server, checkout):
+    ran = json.loads(NOTEBOOK.read_text())
+    ran["metadata"]["widgets"] = {"state": {}}
+    ran["metadata"]["kernelspec"]["display_name"] += " (ipykernel)"
+    for cell in ran["cells"]:
+        cell["metadata"]["scrolled"] = True
+        if cell["cell_type"] == "code":
+            cell["outputs"] = [{"output_type": "stream", "name": "stdout", "text": "ran"}]
+            cell["execution_count"] = 1
+    for path in ("notebooks/copy.ipynb", "my own.ipynb"):
+        contents(server, path.replace(" ", "%20"), {"type": "notebook", "content": ran})
+    assert (checkout / "notebooks" / "copy.ipynb").read_bytes() == NOTEBOOK.read_bytes()
+    assert '"ran"' in (checkout / "my own.ipynb").read_text()
+    contents(server, "notebooks/note.txt", {"type": "file", "format": "text", "content": "ran"})
+    assert (checkout / "notebooks" / "note.txt").read_text() == "ran"
+
+
+def test_jupyterlab_saves_the_notebook_as_it_was(page, checkout):
+    saved = checkout / "notebooks" / "explore.ipynb"
+    assert page.run("document.querySelectorAll('.jp-OutputArea-output').length") > 0
+    page.run("jupyterapp.commands.execute('docmanager:save')")
+    assert saved.read_bytes() == NOTEBOOK.read_bytes()
+    assert page.run(FINDING).startswith("arm64, 64 KiB")
 
 
 def test_a_control_redraws_the_figure(page):
