@@ -11,7 +11,9 @@ import subprocess
 import sys
 import time
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+# Debian's smallest comes with two thirds of the packages that `chromium` needs.
+PACKAGE = "chromium-headless-shell"
+NAMES = ("chromium", PACKAGE, "chromium-browser", "google-chrome", "google-chrome-stable")
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
@@ -49,6 +51,7 @@ class Page:
         os.close(commands)
         os.close(replies)
         self._unread, self._number, self._session = b"", 0, None
+        self._events = []
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         attached = self.call("Target.attachToTarget", targetId=target, flatten=True)
         self._session = attached["sessionId"]
@@ -75,10 +78,19 @@ class Page:
         os.write(self._commands, json.dumps(asked).encode() + b"\0")
         while True:
             reply = self._reply(method)
-            if reply.get("id") == self._number:
+            if "method" in reply:
+                self._events.append(reply)
+            elif reply.get("id") == self._number:
                 if "error" in reply:
                     raise BrowserError(f"{method}: {reply['error']['message']}")
                 return reply["result"]
+
+    def event(self, method):
+        """Return what the next event of a name says; its domain must be enabled."""
+        while True:
+            event = self._events.pop(0) if self._events else self._reply(method)
+            if event.get("method") == method:
+                return event["params"]
 
     def _reply(self, method):
         while b"\0" not in self._unread:
@@ -129,6 +141,15 @@ class Page:
         down = "keyDown" if text else "rawKeyDown"
         self.call("Input.dispatchKeyEvent", type=down, text=text, **pressed)
         self.call("Input.dispatchKeyEvent", type="keyUp", **pressed)
+
+    def upload(self, path):
+        """Choose a file in the dialogue that the focused button opens at Enter."""
+        self.call("Page.enable")
+        self.call("Page.setInterceptFileChooserDialog", enabled=True)
+        self.key("Enter", number=13, text="\r")
+        chosen = self.event("Page.fileChooserOpened")["backendNodeId"]
+        self.call("DOM.setFileInputFiles", files=[str(path)], backendNodeId=chosen)
+        self.call("Page.disable")
 
     def screenshot(self, path):
         path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot")["data"]))
