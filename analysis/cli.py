@@ -220,6 +220,9 @@ def _whatif(arguments) -> None:
 
 
 def _message(arguments) -> None:
+    if arguments.lab is not None:
+        print(lab_cli.message(arguments), end="")
+        return
     from analysis import report
 
     # One architecture alone may be what a machine's table does not say.

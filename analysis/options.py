@@ -204,6 +204,8 @@ def message(command: argparse.ArgumentParser) -> None:
     command.add_argument("--arch", type=_names(ARCHES), default=ARCHES, metavar="A,...")
     step(command)
     time_cli.machine_arguments(command, argument_of(parse_size))
+    command.add_argument("--lab", metavar="DIR", help="tables of reclaim lab compare or emulate, "
+                         "told instead")  # fmt: skip
 
 
 def safety(command: argparse.ArgumentParser) -> None:

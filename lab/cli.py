@@ -194,14 +194,27 @@ def _compare(arguments: argparse.Namespace) -> None:
             images, plan, profile=arguments.profile, limits=limits_of(arguments), heard=heard
         )
     nr = len(arguments.arch)
-    before, after = measured[:nr], measured[nr:]
+    both = compare.sides(measured[:nr], measured[nr:])
     if arguments.out:
-        for path in emulate.write(compare.rows(before, after), arguments.out, _said()):
+        for path in emulate.write(both, arguments.out, _said()):
             print(path, file=sys.stderr)
-    print(compare.to_text(before, after, tuple(of.name for of in trees)), end="")
-    for one in measured:
-        for note in one.notes:
-            print(f"note: {one.arch}: {note}", file=sys.stderr)
+    rows = [{name: str(value) for name, value in row.items()} for row in emulate.instructions(both)]
+    print(compare.to_text(compare.Compared(rows, emulate.provenance(both, _said()))), end="")
+
+
+def message(arguments: argparse.Namespace) -> str:
+    """Return the text of `reclaim message --lab DIR`; LabError for what does not go with it."""
+    from lab import compare
+
+    if arguments.style not in compare.STYLES:
+        raise LabError(f"--style {arguments.style}: tells times, and --lab has none; expected "
+                       f"{' or '.join(compare.STYLES)}")  # fmt: skip
+    if arguments.machine or arguments.map or arguments.reclaim:
+        raise LabError("--lab: tells what was measured under emulation; leave --machine, --map and "
+                       "--reclaim out")  # fmt: skip
+    kernels = (arguments.before, arguments.after)
+    found = compare.of_folder(Path(arguments.lab), kernels, arguments.arch, arguments.orders)
+    return compare.to_text(found, arguments.style)
 
 
 def _profile_arguments(part: argparse.ArgumentParser) -> None:

@@ -100,17 +100,39 @@ def write(measured: Sequence[Measured], out: Path, command: str) -> list[Path]:
 
     Guests under KVM, whose clock tells time, go into samples.csv alone. Returns the paths.
     """
-    counted = [one for one in measured if one.counted]
-    rows = [row for one in counted for row in tables.instructions(one.plan, one.arch, one.runs)]
     paths = []
-    if rows:
+    if rows := instructions(measured):
         paths.append(tables.write_csv(out / "instructions.csv", rows, tables.INSTRUCTIONS))
     hits = [row for one in measured for row in tables.counters(one.plan, one.arch, one.profiled)]
     if hits:
         paths.append(tables.write_csv(out / "counters.csv", hits, tables.COUNTERS))
     paths.append(tables.write_csv(out / "samples.csv", _samples(measured), tables.SAMPLES))
-    paths.append(tables.write_json(out / "provenance.json", _provenance(measured, command)))
+    paths.append(tables.write_json(out / "provenance.json", provenance(measured, command)))
     return paths
+
+
+def instructions(measured: Sequence[Measured]) -> list[dict[str, object]]:
+    """Return rows of instructions.csv of the guests whose clock counted instructions."""
+    counted = [one for one in measured if one.counted]
+    return [row for one in counted for row in tables.instructions(one.plan, one.arch, one.runs)]
+
+
+def provenance(measured: Sequence[Measured], command: str) -> dict:
+    """Return what provenance.json holds: the command, and of each guest, in order, its kernel."""
+    return {
+        "command": command,
+        "what": "instructions of one request, its duration in virtual ns: one an instruction",
+        "guests": [
+            {
+                "arch": one.arch,
+                "kernels": list(dict.fromkeys(run.kernel for run in one.runs)),
+                **one.about,
+                "wall_s": round(one.wall_s, 1),
+                "notes": list(one.notes),
+            }
+            for one in measured
+        ],
+    }
 
 
 def _samples(measured: Sequence[Measured]) -> list[dict[str, object]]:
@@ -219,14 +241,3 @@ def _notes(plan: Plan, runs: Sequence[Run]) -> list[str]:
     if plan.stats_worker == "on":
         notes.append("the two-second statistics worker ran: counts depend on the moment")
     return notes
-
-
-def _provenance(measured: Sequence[Measured], command: str) -> dict:
-    return {
-        "command": command,
-        "what": "instructions of one request, its duration in virtual ns: one an instruction",
-        "guests": {
-            one.arch: {**one.about, "wall_s": round(one.wall_s, 1), "notes": list(one.notes)}
-            for one in measured
-        },
-    }

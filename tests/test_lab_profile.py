@@ -1,14 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
-import dataclasses
 import shutil
 import subprocess
 
 import pytest
 
-from lab import compare, profile, tables
-from lab.check import SHIPPED
+from lab import profile, tables
 from lab.console import Run
-from lab.emulate import Measured
 from lab.errors import LabError
 from lab.plan import Plan
 
@@ -84,44 +81,3 @@ def test_the_top_is_ascii_of_75_columns():
 def test_the_plugin_compiles_without_a_warning(tmp_path):
     command = ["gcc", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-DPLUGIN_VERSION=1"]
     subprocess.run([*command, "-o", tmp_path / "a.so", profile.SOURCE], check=True)
-
-
-def measured(arch, *ns):
-    runs = [dataclasses.replace(RUN, order=order, ns=value) for order, value in enumerate(ns)]
-    plan = Plan(kernels=("unmap",), orders=tuple(range(len(ns))), lrus=("classic",))
-    about = {
-        "qemu": "QEMU emulator version 7.2.22 (Debian)",
-        "kernel": {"release": "7.2.13", "compiler": "gcc 12.2"},
-    }
-    return Measured(arch, plan, runs, about=about)
-
-
-def test_two_trees_as_a_table():
-    before = [measured("x86_64", 341_894_000, 200), measured("arm64", 100, 300)]
-    after = [measured("x86_64", 341_894_001, 100), measured("arm64", 150, 300)]
-    text = compare.to_text(before, after, ("v7.2", "v7.2 with caf\u00e9"))
-    assert text.isascii()
-    assert max(map(len, text.splitlines())) <= 75
-    assert "4 KiB    341,894,000 341,894,001     0%         100         150 +50.0%" in text
-    assert "8 KiB            200         100 -50.0%         300         300     0%" in text
-    assert "Linux 7.2.13" in text
-    assert "before: v7.2" in text
-
-
-def test_both_sides_go_into_one_table():
-    rows = compare.rows([measured("arm64", 1)], [measured("arm64", 2)])
-    assert [(one.runs[0].kernel, one.runs[0].ns) for one in rows] == [("before", 1), ("after", 2)]
-
-
-def test_the_shipped_table_by_kernel():
-    cells = compare.of_file("", "references", "unmap", "classic")
-    assert cells["arm64", 8] == (50_672_000, 12_625_000)
-    assert len(cells) == 16
-    saved, where = compare.most_saved(cells)
-    assert where == ("arm64", "1 MiB")
-    assert saved == pytest.approx(1 - 12_625_000 / 50_672_000)
-
-
-def test_kernels_that_a_table_lacks_are_told():
-    with pytest.raises(LabError, match="has no cells of mine and unmap both"):
-        compare.of_table(SHIPPED / "instructions.csv", "mine", "unmap", "classic")
