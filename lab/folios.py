@@ -17,7 +17,6 @@ PAGE = mmap.PAGESIZE
 MADV_FREE, MADV_PAGEOUT = 8, 21  # include/uapi/asm-generic/mman-common.h
 HEAD, TAIL = 1 << 15, 1 << 16  # KPF_COMPOUND_HEAD and _TAIL: include/uapi/linux/kernel-page-flags.h
 PRESENT, PFN = 1 << 63, (1 << 55) - 1  # Documentation/admin-guide/mm/pagemap.rst
-SAMPLED = 256  # folios looked at
 
 
 @contextmanager
@@ -29,6 +28,8 @@ def clean_file(folder: Path, size: int, order: int) -> Iterator[mmap.mmap]:
     path = folder / f"folios-{os.getpid()}"
     try:
         with path.open("wb", buffering=0) as file:
+            # XFS reserves blocks beyond the end of a file that grows; where they end folios do
+            file.truncate(size)
             piece = bytes(PAGE << order)
             for _ in range(0, size, len(piece)):
                 file.write(piece)
@@ -70,7 +71,7 @@ def resident(mapped: mmap.mmap) -> int:
 
 
 def share_of_order(mapped: mmap.mmap, order: int) -> float | None:
-    """Return the share of folios that are of this order, of a sample; None without root.
+    """Return the share of folios that are of this order; None without root.
 
     Each is looked at whole in kpageflags: a head, tails to its end, and no tail behind it.
     """
@@ -78,9 +79,7 @@ def share_of_order(mapped: mmap.mmap, order: int) -> float | None:
     if entries is None:
         return None
     nr = 1 << order
-    places = np.arange(0, len(entries) - nr + 1, nr)
-    step = max(1, len(places) // SAMPLED)
-    pfns = [int(entries[place]) & PFN for place in places[::step]]
+    pfns = [int(entry) & PFN for entry in entries[: len(entries) - nr + 1 : nr]]
     if not pfns or not any(pfns):
         return None
     with Path("/proc/kpageflags").open("rb", buffering=0) as flags:

@@ -41,7 +41,7 @@ class Cell:
 class Timed:
     """One run: cpu_s and wall_s are of the request alone.
 
-    exact_share: of the folios looked at, those of the cell's order; None: not allowed to look.
+    exact_share: of the folios, those of the cell's order; None: not allowed to look.
     """
 
     round: int
@@ -190,12 +190,10 @@ def _rounds(host, cells: list[Cell], place: Path, group, limits, heard) -> None:
 def _run(host: Host, number: int, cell: Cell, place: Path, group: Path | None) -> Timed:
     with _memory(cell, place, host.map_bytes) as mapped:
         exact = folios.share_of_order(mapped, cell.order)
-        request = _request(host, mapped, group)
-        wall, cpu = time.perf_counter_ns(), time.process_time_ns()
-        request()
-        cpu_ns, wall_ns = time.process_time_ns() - cpu, time.perf_counter_ns() - wall
-        if host.request == "limit":
-            settings.lift_limit(group)
+        with _request(host, mapped, group) as request:
+            wall, cpu = time.perf_counter_ns(), time.process_time_ns()
+            request()
+            cpu_ns, wall_ns = time.process_time_ns() - cpu, time.perf_counter_ns() - wall
         return Timed(number, cell, exact, folios.resident(mapped), cpu_ns / 1e9, wall_ns / 1e9)
 
 
@@ -207,16 +205,15 @@ def _captures(host: Host, cells: list[Cell], place: Path, group, out: Path) -> N
             host.notes.append(f"{done} of {2 * len(cells)} captures, in {CAPTURES_S:g} s")
             return
         try:
-            with _memory(cell, place, host.map_bytes) as mapped:
-                request = _request(host, mapped, group)
+            with (
+                _memory(cell, place, host.map_bytes) as mapped,
+                _request(host, mapped, group) as request,
+            ):
                 path = out / f"perf-{kind}-{cell.workload}-order{cell.order}.txt"
                 perf.capture(kind, request, path)
         except LabError as error:
             host.notes.append(f"no captures of perf: {error}")
             return
-        finally:
-            if host.request == "limit":
-                settings.lift_limit(group)
 
 
 @contextmanager
@@ -230,13 +227,13 @@ def _memory(cell: Cell, place: Path, size: int) -> Iterator[mmap.mmap]:
 
 
 # What is timed: everything that can be prepared is.
-def _request(host: Host, mapped: mmap.mmap, group: Path | None) -> Callable[[], None]:
+@contextmanager
+def _request(host: Host, mapped: mmap.mmap, group: Path | None) -> Iterator[Callable[[], None]]:
     if host.request == "pageout":
-        return lambda: mapped.madvise(folios.MADV_PAGEOUT)
-    if host.request == "limit":
-        return lambda: settings.lower_limit(group, host.map_bytes)
-    path, text = group / "memory.reclaim", str(host.map_bytes)
-    return lambda: settings.ask(path, text)
+        yield lambda: mapped.madvise(folios.MADV_PAGEOUT)
+    else:
+        with settings.prepared(host.request, group, host.map_bytes) as call:
+            yield call
 
 
 def _note_orders(host: Host) -> None:

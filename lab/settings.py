@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -17,6 +20,7 @@ CGROUP = Path("/sys/fs/cgroup")
 THP = Path("/sys/kernel/mm/transparent_hugepage")
 REQUESTS = ("memory.reclaim", "limit", "pageout")
 NAME = "reclaim-lab"
+REMOVED_S = 2.0  # from the end of what is in a cgroup to its own
 
 
 @contextmanager
@@ -57,8 +61,8 @@ def xfs(size_bytes: int, where: Path | None = None) -> Iterator[Path]:
         with image.open("wb") as sparse:
             sparse.truncate(size_bytes)
         _run("mkfs.xfs", "-q", "-f", str(image), package="xfsprogs")
+        back.callback(_unmount, mounted)  # first: mount may be done when it is interrupted
         _run("mount", "-o", "loop", str(image), str(mounted), package="mount")
-        back.callback(_run, "umount", str(mounted), package="mount")
         yield mounted
 
 
@@ -76,8 +80,8 @@ def cgroup(request: str, root: Path = CGROUP) -> Iterator[Path | None]:
             _enable_memory(base, back)
         before = base / own_cgroup(v1).lstrip("/")
         _make(folder, back)
-        _write(folder / "cgroup.procs", str(os.getpid()))
         back.callback(_write, before / "cgroup.procs", str(os.getpid()))
+        _write(folder / "cgroup.procs", str(os.getpid()))
         yield folder
 
 
@@ -106,27 +110,40 @@ def own_cgroup(v1: bool, text: str | None = None) -> str:
     return "/"
 
 
-def ask(path: Path, text: str) -> None:
-    """Write one request to memory.reclaim; that less was freed than asked for is no error."""
+@contextmanager
+def prepared(request: str, group: Path, less: int) -> Iterator[Callable[[], None]]:
+    """Yield a call that makes a cgroup reclaim so many bytes, in one write to an open file.
+
+    With cgroup v1 it lowers the limit that far below what is used, and takes it away at once, for
+    who allocates under it is killed. That less was freed than asked for is no error.
+    """
+    limit = request == "limit"
+    path = group / ("memory.limit_in_bytes" if limit else "memory.reclaim")
+    size = max(_used(group) - less, 1 << 20) if limit else less
+    text = str(size).encode()
     try:
-        path.write_text(text)
-    except BlockingIOError:  # EAGAIN
-        return
+        file = os.open(path, os.O_WRONLY)
     except OSError as error:
-        raise LabError(f"{path}: {error.strerror}; expected to reclaim {text} bytes") from None
+        raise LabError(f"{path}: {error.strerror}; expected to write to it, as root") from None
+
+    def call() -> None:
+        try:
+            os.write(file, text)
+        except OSError as error:
+            if error.errno not in (errno.EAGAIN, errno.EBUSY):
+                raise LabError(f"{path}: {error.strerror}; expected to reclaim {less}") from None
+        finally:
+            if limit:
+                os.write(file, b"-1")
+
+    try:
+        yield call
+    finally:
+        os.close(file)
 
 
-def lower_limit(group: Path, less: int) -> None:
-    """Set the limit of a cgroup v1 so much below what it uses: it reclaims at once."""
-    used = int((group / "memory.usage_in_bytes").read_text())
-    # what it cannot free it keeps, and refuses the limit; the time is what was asked for
-    with suppress(OSError):
-        (group / "memory.limit_in_bytes").write_text(str(max(used - less, 1 << 20)))
-
-
-def lift_limit(group: Path) -> None:
-    """Take the limit of a cgroup v1 away."""
-    (group / "memory.limit_in_bytes").write_text("-1")
+def _used(group: Path) -> int:
+    return int((group / "memory.usage_in_bytes").read_text())
 
 
 def _set(path: Path, value: str, back: ExitStack) -> None:
@@ -152,21 +169,34 @@ def _write(path: Path, value: str) -> None:
 def _enable_memory(base: Path, back: ExitStack) -> None:
     control = base / "cgroup.subtree_control"
     if "memory" not in control.read_text().split():
-        _write(control, "+memory")
         back.callback(_write, control, "-memory")
+        _write(control, "+memory")
 
 
 def _make(folder: Path, back: ExitStack) -> None:
+    back.callback(_remove, folder)
     try:
         folder.mkdir()
     except OSError as error:
         raise LabError(f"{folder}: {error.strerror}; expected to make a cgroup there") from None
-    back.callback(_remove, folder)
 
 
+# In it are only we and what we started: an interrupt may have left a perf that nobody waits for.
 def _remove(folder: Path) -> None:
-    with suppress(OSError):  # with memory still charged it is gone all the same, later
-        folder.rmdir()
+    end = time.monotonic() + REMOVED_S
+    while folder.exists() and time.monotonic() < end:
+        for pid in (folder / "cgroup.procs").read_text().split():
+            if int(pid) != os.getpid():
+                with suppress(ProcessLookupError):
+                    os.kill(int(pid), signal.SIGKILL)
+        with suppress(OSError):  # busy until those are gone
+            folder.rmdir()
+        time.sleep(0.005)
+
+
+def _unmount(folder: Path) -> None:
+    if folder.is_mount():
+        _run("umount", str(folder), package="mount")
 
 
 def _run(program: str, *words: str, package: str, run: Callable = subprocess.run) -> None:

@@ -1,7 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-only
 import csv
+import errno
 import json
 import mmap
+import os
+import pathlib
+import signal
+import subprocess
 
 import pytest
 
@@ -116,13 +121,23 @@ def test_a_missing_program_names_its_package(monkeypatch):
         pass
 
 
-def test_what_was_mounted_is_unmounted_where_measuring_fails(monkeypatch):
-    ran = []
-    monkeypatch.setattr(settings, "_run", lambda *words, **_: ran.append(words[0]))
-    with pytest.raises(KeyboardInterrupt), settings.xfs(1 * MIB) as folder:
+@pytest.mark.parametrize("interrupted", ["mkfs.xfs", "mount", "measuring"])
+def test_what_was_mounted_is_unmounted_wherever_it_ends(monkeypatch, tmp_path, interrupted):
+    ran, mounts = [], set()
+
+    def run(program, *words, **_):
+        ran.append(program)
+        mounts.add(words[-1]) if program == "mount" else mounts.discard(words[-1])
+        if program == interrupted:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(settings, "_run", run)
+    monkeypatch.setattr("pathlib.Path.is_mount", lambda path: str(path) in mounts)
+    with pytest.raises(KeyboardInterrupt), settings.xfs(1 * MIB, tmp_path):
         raise KeyboardInterrupt
-    assert ran == ["mkfs.xfs", "mount", "umount"]
-    assert not folder.exists()
+    assert ran[-1] == ("mkfs.xfs" if interrupted == "mkfs.xfs" else "umount")
+    assert not mounts
+    assert not list(tmp_path.iterdir())
 
 
 def test_touching_brings_every_page_in(tmp_path):
@@ -176,3 +191,72 @@ def test_without_qemu_the_packages_are_named_before_a_build(capsys, monkeypatch)
     assert cli.main(["lab", "emulate"]) == 2
     said = capsys.readouterr().err
     assert "apt-get install qemu-system-x86 qemu-system-arm" in said
+
+
+@pytest.fixture
+def group(tmp_path):
+    (tmp_path / "memory.usage_in_bytes").write_text(f"{96 * MIB}\n")
+    for name in ("memory.limit_in_bytes", "memory.reclaim"):
+        (tmp_path / name).write_text("")
+    return tmp_path
+
+
+def test_a_limit_is_lowered_by_what_is_asked_for_and_lifted_at_once(group, monkeypatch):
+    written = []
+    monkeypatch.setattr("os.write", lambda _, text: written.append(text))
+    with settings.prepared("limit", group, 64 * MIB) as call:
+        assert written == []
+        call()
+    assert written == [str(32 * MIB).encode(), b"-1"]
+
+
+def test_a_limit_that_cannot_be_met_is_lifted_too(group, monkeypatch):
+    written = []
+
+    def write(_, text):
+        written.append(text)
+        if text != b"-1":
+            raise OSError(errno.EBUSY, "Device or resource busy")
+
+    monkeypatch.setattr("os.write", write)
+    with settings.prepared("limit", group, 64 * MIB) as call:
+        call()
+    assert written[-1] == b"-1"
+
+
+def test_a_request_that_is_refused_is_told(group, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    with settings.prepared("memory.reclaim", group, 4096) as call:
+        call()
+        assert (group / "memory.reclaim").read_text() == "4096"
+        monkeypatch.setattr("os.write", refuse)
+        with pytest.raises(LabError, match=r"memory\.reclaim: Invalid argument; expected to recl"):
+            call()
+
+
+def test_a_cgroup_that_cannot_be_written_to_is_told(tmp_path):
+    with (
+        pytest.raises(LabError, match=r"memory\.reclaim: No such file or directory; expected"),
+        settings.prepared("memory.reclaim", tmp_path, 4096),
+    ):
+        pass
+
+
+def test_what_an_interrupt_left_in_the_cgroup_is_ended(tmp_path, monkeypatch):
+    (tmp_path / "memory").mkdir()
+    (tmp_path / "memory/cgroup.procs").write_text("")
+    left = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    remove = pathlib.Path.rmdir
+
+    def rmdir(folder):
+        (folder / "cgroup.procs").unlink()
+        remove(folder)
+
+    monkeypatch.setattr("pathlib.Path.rmdir", rmdir)
+    monkeypatch.setattr(settings, "own_cgroup", lambda _: "/")
+    with settings.cgroup("limit", tmp_path) as folder:
+        (folder / "cgroup.procs").write_text(f"{left.pid}\n{os.getpid()}\n")
+    assert left.wait(10) == -signal.SIGKILL
+    assert not folder.exists()
