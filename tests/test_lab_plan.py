@@ -85,7 +85,7 @@ def test_command_line_of_an_emulated_machine(tmp_path, arch, program, console, d
     words = boot.command()
     assert words[0] == program
     pairs = set(pairwise(words))
-    assert {("-icount", "shift=0,sleep=off"), ("-cpu", "max"), ("-smp", "2")} <= pairs
+    assert {("-icount", "shift=0,sleep=off"), ("-cpu", "max"), ("-smp", "2,sockets=2")} <= pairs
     assert ("-device", disk) in pairs
     assert "-no-reboot" in words
     append = words[words.index("-append") + 1]
@@ -94,6 +94,12 @@ def test_command_line_of_an_emulated_machine(tmp_path, arch, program, console, d
     drive = next(word for word in words if word.startswith("file="))
     assert "a,,b.img,if=none" in drive
     assert "snapshot=on" in drive
+
+
+def test_several_sockets_are_told_to_have_one_clock(tmp_path):
+    for cpus, told in ((1, False), (2, True)):
+        words = Boot("x86_64", tmp_path, tmp_path, (), cpus=cpus).command()
+        assert ("tsc=reliable" in words[words.index("-append") + 1].split()) is told
 
 
 def test_command_line_under_kvm_does_not_count_instructions(tmp_path):
