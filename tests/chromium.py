@@ -11,6 +11,8 @@ import subprocess
 import sys
 import time
 
+import debian_packages
+
 # Debian's smallest comes with two thirds of the packages that `chromium` needs.
 PACKAGE = "chromium-headless-shell"
 NAMES = ("chromium", PACKAGE, "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -29,6 +31,12 @@ os.execv(sys.argv[3], sys.argv[3:])"""
 def found():
     """Return the path of a Chromium, or None."""
     return next(filter(None, map(shutil.which, NAMES)), None)
+
+
+def need():
+    """Install one where root and apt are there to do it, and none is; skip the test elsewhere."""
+    if found() is None:
+        debian_packages.need(PACKAGE)
 
 
 class BrowserError(Exception):

@@ -16,9 +16,8 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-import debian_packages
+import chromium
 import pytest
-from chromium import PACKAGE, Page, found
 
 from analysis import report
 
@@ -110,9 +109,8 @@ def told(running, checkout):
 @pytest.fixture(scope="module")
 def page(server, checkout):
     """Open the notebook and run all its cells."""
-    if found() is None:
-        debian_packages.need(PACKAGE)
-    with Page(checkout / "profile") as page:
+    chromium.need()
+    with chromium.Page(checkout / "profile") as page:
         page.open(f"{server['url']}lab/tree/notebooks/explore.ipynb?token={server['token']}")
         # The list of cells and the kernel: cells run before it has started are run when it has.
         page.until("!!document.querySelector('.jp-Notebook .jp-Cell')", START_S)
@@ -128,7 +126,7 @@ def page(server, checkout):
 def looked_at(request, tmp_path):
     """Leave a picture of the page after each test that has one."""
     yield
-    if "page" in request.fixturenames and found():
+    if "page" in request.fixturenames and chromium.found():
         request.getfixturevalue("page").screenshot(tmp_path / "page.png")
 
 

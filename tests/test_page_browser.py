@@ -14,7 +14,6 @@ from analysis import readme, sheet
 from analysis.page import write_page
 from analysis.palette import ROLES
 
-pytestmark = pytest.mark.skipif(not chromium.found(), reason="no Chromium: apt install chromium")
 WORD = "a_kernel_function_of_a_name_that_goes_on_" * 6
 
 
@@ -53,6 +52,7 @@ def pages(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
+    chromium.need()
     with chromium.Page(tmp_path_factory.mktemp("browser"), width=1000, height=800) as page:
         yield page
 
