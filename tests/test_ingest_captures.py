@@ -6,7 +6,8 @@ Most were taken on one x86_64 virtual machine (2 vCPU AMD EPYC family 26, no har
 file, touches it, and reclaims it with MADV_PAGEOUT. Some were cut by head; loc_* are of other
 locales.
 ftrace_*, tracecmd_* (trace-cmd 3.1.6), memcg_v2_* and vmstat_7_2 are of Debian's Linux 7.2.13 on an
-emulated x86_64, which has function tracing, but not the function profiler: no capture of that.
+emulated x86_64; ftrace_profiler_* are trace_stat/function0 after a write of 16 MiB to
+memory.reclaim, of `reclaim lab`'s kernels on both architectures.
 page_types_*, thpmaps_* and kpageflags* are of the tools of Linux 7.2 on 6.18.44, which reads a
 copied file into folios of 64 KiB (page_types_columns: on 7.2.13); thpmaps_empty is of anonymous
 memory. Of pyperf_* runs beyond the fourth and the machine's paths and names were taken out.

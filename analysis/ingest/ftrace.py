@@ -42,10 +42,11 @@ _ENTRIES = re.compile(r"# entries-in-buffer/entries-written: (?P<kept>[0-9]+)/(?
 _LOST = re.compile(r"CPU:[0-9]+ \[(?:LOST (?P<lost>[0-9]+) EVENTS|EVENTS DROPPED)\]")
 _TABLE = re.compile(r" *Function +Hit(?: +Time(?: +Avg +s\^2)?)? *")
 _TABLE_LINE = re.compile(r" *-+(?: +-+){1,4} *")
+# A duration has seven digits: the longer it is, the fewer stand behind the point, none at last.
 _ROW = re.compile(
     r" *(?P<name>\S+) +(?P<hits>[0-9]{1,20})"
-    r"(?: +(?P<us>[0-9]+\.[0-9]+) us +(?P<avg>[0-9]+\.[0-9]+) us"
-    r"(?: +[0-9]+\.[0-9]+ us)?)? *"
+    r"(?: +(?P<us>[0-9]+(?:\.[0-9]+)?) us +(?P<avg>[0-9]+(?:\.[0-9]+)?) us"
+    r"(?: +[0-9]+(?:\.[0-9]+)? us)?)? *"
 )
 _ORDER = re.compile(r"\border=([0-9]{1,2})\b")
 _CPUS = re.compile(r"cpus=[0-9]+|version = [0-9]+")
