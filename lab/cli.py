@@ -10,6 +10,7 @@ import argparse
 import shlex
 import signal
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -123,6 +124,7 @@ def _emulate(arguments: argparse.Namespace) -> None:
     from lab import check, emulate, progress, tables
 
     plan = plan_of(arguments, arguments.kernel)
+    _check_out(arguments.out)
     images = _images(arguments, plan)
     with progress.cells(plan, len(images), arguments.profile) as heard:
         measured = emulate.measure_all(
@@ -169,6 +171,18 @@ def _check_tools(arches: tuple[str, ...]) -> None:
         )
 
 
+def _check_out(out: Path | None) -> None:
+    if out is None:
+        return
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        raise LabError(f"--out {out}: {error.strerror}; expected a folder that may be written to, "
+                       "or may be made") from None  # fmt: skip
+
+
 def _said() -> str:
     return shlex.join(["reclaim", *sys.argv[1:]])
 
@@ -186,6 +200,7 @@ def _compare(arguments: argparse.Namespace) -> None:
     from lab import compare, emulate, progress, tree
 
     plan = plan_of(arguments, ("unmap",))
+    _check_out(arguments.out)
     _check_tools(arguments.arch)
     trees = [tree.of(name, arguments.git) for name in (arguments.before, arguments.after)]
     images = [progress.built(arch, of, plan.switches) for of in trees for arch in arguments.arch]
@@ -228,6 +243,7 @@ def _profile(arguments: argparse.Namespace) -> None:
     from lab import cache, profile, progress, tables
 
     plan = plan_of(arguments, arguments.kernel)
+    _check_out(arguments.out)
     images = _images(arguments, plan)
     functions = []
     for image in images:
@@ -280,6 +296,7 @@ def _host(arguments: argparse.Namespace) -> None:
 
     if arguments.map % (2 << 20) or arguments.rounds < 1:
         raise LabError("--map: expected a multiple of 2M, and --rounds 1 or more")
+    _check_out(arguments.out)
     with tqdm(total=100, unit="%", disable=None, leave=False) as bar:
         found = host.measure(
             arguments.orders,

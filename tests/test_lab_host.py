@@ -186,6 +186,17 @@ def test_bad_input_is_one_message(capsys, words, told):
     assert "Traceback" not in said
 
 
+@pytest.mark.parametrize(
+    "words",
+    [["emulate"], ["profile"], ["compare", "--before", "a", "--after", "b"], ["host"]],
+)
+def test_an_out_that_cannot_be_written_is_told_before_the_work(capsys, tmp_path, words):
+    (tmp_path / "file").write_text("")
+    assert cli.main(["lab", *words, "--out", str(tmp_path / "file" / "out")]) == 2
+    told = capsys.readouterr().err
+    assert "Not a directory; expected a folder that may be written to" in told
+
+
 def test_without_qemu_the_packages_are_named_before_a_build(capsys, monkeypatch):
     monkeypatch.setattr("shutil.which", lambda *_, **__: None)
     assert cli.main(["lab", "emulate"]) == 2
