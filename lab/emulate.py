@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -55,6 +56,7 @@ def measure(
     limits: Limits = DEFAULT,
     logs: Path | None = None,
     heard: Callable[[str, Console], None] = lambda _, __: None,
+    stop: threading.Event | None = None,
 ) -> Measured:
     """Boot one kernel and return what it counted in every cell of the plan.
 
@@ -62,6 +64,7 @@ def measure(
         profile: boot once more, with the function profiler on, each cell once.
         accel: "tcg" counts instructions; "kvm" takes time, where KVM boots a guest.
         logs: folder that gets the whole consoles.
+        stop: see `emulator.run`.
 
     Raises:
         GuestError: a guest failed; its last lines are in the text.
@@ -78,7 +81,7 @@ def measure(
     notes: list[str] = []
     for name, of in boots:
         log = logs / f"console-{image.arch}-{name}.log" if logs else None
-        console, command, note = _boot(image, of, accel, limits, log, heard)
+        console, command, note = _boot(image, of, accel, limits, log, heard, stop)
         runs[name] = console.runs
         about["commands"][name] = command
         notes += note
@@ -91,8 +94,14 @@ def measure(
 
 def measure_all(images: Sequence[build.Image], plan: Plan, **rest) -> list[Measured]:
     """Measure several kernels at once, as many as this machine has CPUs; as `measure`."""
+    stop = threading.Event()
     with ThreadPoolExecutor(max_workers=max(1, min(os.cpu_count() or 1, len(images)))) as pool:
-        return list(pool.map(lambda image: measure(image, plan, **rest), images))
+        try:
+            return list(pool.map(lambda image: measure(image, plan, stop=stop, **rest), images))
+        except BaseException:
+            # one guest failed, or Ctrl-C: the others would run on for minutes before it is told
+            stop.set()
+            raise
 
 
 def write(measured: Sequence[Measured], out: Path, command: str) -> list[Path]:
@@ -153,11 +162,17 @@ def qemu_version(arch: str) -> str:
     return ran.stdout.partition("\n")[0]
 
 
-def _boot(image, plan, accel, limits, log, heard) -> tuple[Console, str, list[str]]:
+def _boot(
+    image, plan, accel, limits, log, heard, stop
+) -> tuple[Console, str, list[str]]:
     machine = MACHINES[image.arch]
     with tempfile.TemporaryDirectory(prefix="reclaim-lab-") as folder:
         boot = prepare(image.arch, image.kernel, plan, Path(folder))
-        rest = {"package": machine.package, "heard": lambda console: heard(image.arch, console)}
+        rest = {
+            "package": machine.package,
+            "heard": lambda console: heard(image.arch, console),
+            "stop": stop,
+        }
         note = []
         if accel == "kvm":
             console, reason = _with_kvm(boot, limits, log, rest)

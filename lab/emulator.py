@@ -12,6 +12,7 @@ import os
 import selectors
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from lab.errors import GuestError, MissingError
 BOOT_S = 180.0  # to init's first line; kernels of distributions need most
 SILENCE_S = 900.0  # between two lines, a cell of 10 GiB in folios of one page takes minutes
 EXIT_S = 2.0  # from the end of its output to its own
+STOPPED_S = 0.2  # until a guest that is to stop is seen to
 KVM_BOOT_S = 20.0  # a /dev/kvm that boots guests does so in a second or two
 
 
@@ -44,6 +46,7 @@ def run(
     log: IO[str] | None = None,
     heard: Callable[[Console], None] = lambda _: None,
     package: str = "",
+    stop: threading.Event | None = None,
 ) -> Console:
     """Run an emulator to its end and return what its guest said.
 
@@ -52,6 +55,7 @@ def run(
         log: gets each line as it comes.
         heard: called after each line, for a progress bar.
         package: what to install if the program is missing.
+        stop: ends the guest when it is set, from another thread; an interrupt reaches only one.
 
     Raises:
         GuestError: the guest panicked, hung, ran out of memory or ended before it was done; the
@@ -61,7 +65,7 @@ def run(
     console = Console()
     process = _start(command, package)
     try:
-        over = _listen(process, console, limits, log, heard)
+        over = _listen(process, console, limits, log, heard, stop or threading.Event())
         status = process.wait(timeout=EXIT_S) if not over else None
     except subprocess.TimeoutExpired:
         status = None  # it closed its output and lives on: killed below
@@ -88,21 +92,25 @@ def _start(command: Sequence[str], package: str) -> subprocess.Popen:
 
 
 # Reads to the end of output; returns what ran out ("" if nothing did).
-def _listen(process, console: Console, limits: Limits, log, heard) -> str:
+def _listen(process, console: Console, limits: Limits, log, heard, stop) -> str:
     rest = b""
-    boot_end = time.monotonic() + limits.boot_s
+    end = time.monotonic() + limits.boot_s
     with selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ)
         while True:
-            left = limits.silence_s if console.started else boot_end - time.monotonic()
-            if left <= 0 or not selector.select(left):
+            left = end - time.monotonic()
+            if left <= 0 or stop.is_set():
                 return "hang"
+            if not selector.select(min(left, STOPPED_S)):
+                continue
             some = os.read(process.stdout.fileno(), 65536)
             *lines, rest = (rest + some).split(b"\n")
             if not some and rest:
                 lines, rest = [rest], b""
             for line in lines:
                 _hear(line.decode("utf-8", "replace"), console, log, heard)
+            if console.started:
+                end = time.monotonic() + limits.silence_s
             if not some:
                 return ""
 

@@ -4,6 +4,7 @@
 import os
 import sys
 import textwrap
+import threading
 import time
 from pathlib import Path
 
@@ -208,3 +209,29 @@ def test_a_guest_larger_than_this_machine_is_refused(image):
     plan = Plan(kernels=("unmap",), map_bytes=1 << 60, reclaim_bytes=1 << 20)
     with pytest.raises(LabError, match=r"the guest needs .* MiB, this machine has"):
         emulate.measure(image, plan)
+
+
+def test_a_guest_ends_when_another_thread_is_interrupted(tmp_path):
+    stop, told = threading.Event(), tmp_path / "pid"
+    command = fake("@lab start", then=f"open({str(told)!r}, 'w').write(str(os.getpid()))\n"
+                   "print('@lab cell x', flush=True)\ntime.sleep(600)")  # fmt: skip
+    with pytest.raises(GuestError):
+        emulator.run(command, heard=lambda console: console.cell and stop.set(), stop=stop)
+    assert ended(int(told.read_text()))
+
+
+def test_of_several_guests_none_outlives_the_first_failure(monkeypatch):
+    runs, stopped = threading.Event(), []
+
+    def measure(image, _, stop):
+        if image == "fails":
+            runs.wait(60)
+            raise GuestError("the guest failed")
+        runs.set()
+        stopped.append(stop.wait(60))
+
+    monkeypatch.setattr(emulate, "measure", measure)
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    with pytest.raises(GuestError, match="the guest failed"):
+        emulate.measure_all(["fails", "runs"], Plan())
+    assert stopped == [True]
