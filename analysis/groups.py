@@ -367,7 +367,7 @@ GROUPS: tuple[Group, ...] = (
     Group(
         "lru_gen_look_around",
         "check",
-        "a young bit cleared by a look around",
+        "a look around, beyond a young bit cleared",
         _calls(Count.LRU_GEN_LOOK_AROUND),
     ),
     Group(

@@ -16,7 +16,7 @@ from test_measured import MARKUP, cells, errorbars, lines, request, sweep
 
 from analysis import figures, fit, measurements, sheet
 from analysis.explain import NOT_EXPLAINED, Attribution
-from analysis.groups import NAMES
+from analysis.groups import NAMES, PARTS
 from analysis.interval import Interval
 from analysis.palette import ROLES
 from analysis.predict import Prediction
@@ -48,7 +48,7 @@ def attribution(parts=(("try_to_unmap_one", 0.5, 0.4, 0.6),), rest=0.2, unit="s"
 
 def model(arch="arm64", costs=None, variance=4.0) -> fit.CostModel:
     costs = np.linspace(8, 8690, len(NAMES)) if costs is None else np.asarray(costs, float)
-    cells = pd.DataFrame([dict.fromkeys([*measurements.CELL, "instructions"], 1)])
+    cells = pd.DataFrame([dict.fromkeys([*measurements.CELL, "instructions", *PARTS], 1)])
     cov = np.diag(np.full(len(NAMES), variance))
     return fit.CostModel(arch, costs, cov, np.ones(len(NAMES), bool), 9, cells, (), "fit")
 
