@@ -14,10 +14,10 @@ from functools import cache, lru_cache
 import numpy as np
 
 from analysis import machines, measurements, timing
-from analysis.groups import group_counts
+from analysis.groups import PARTS, group_counts
 from analysis.interval import Interval
 from analysis.machines import MAP_BYTES, RECLAIM_BYTES
-from analysis.stalls import PARTS, pageout_terms
+from analysis.stalls import pageout_terms
 from sim import Events, World, reclaim
 from sim.arch import isa
 from sim.ident import short_id

@@ -14,7 +14,7 @@ import pandas as pd
 from analysis import elapsed, fit, machines, measurements, stalls, timing
 from analysis import shown as tables
 from analysis.folio_sizes import consistent_orders, order_sentence
-from analysis.groups import GROUPS, NAMES
+from analysis.groups import GROUPS, NAMES, PARTS
 from sim import ARCHES, FILE_SERIES, MEASURED_ARCHES, Events, World, WorldError
 from sim.ident import short_id
 from sim.table import shown
@@ -185,7 +185,7 @@ def _time_parts(costs, kernels, order, workload) -> tuple[np.ndarray, list[str]]
     world, flush = _requested(order, workload)
     old, new = (timing.simulated(world, costs.machine.arch, kernel) for kernel in kernels)
     fewer = stalls.group_counts_of(old) - stalls.group_counts_of(new)
-    prices = costs.posterior.costs[:, [stalls.part_of(group) for group in GROUPS]]
+    prices = costs.posterior.costs[:, [PARTS.index(group.part) for group in GROUPS]]
     waits = np.subtract(
         *(stalls.terms_of(events, costs.model, flush).sum(axis=1) for events in (old, new))
     )[stalls.NR_PRICES :]

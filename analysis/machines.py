@@ -54,7 +54,7 @@ class Observation:
         ns: what was observed.
         noise_ns: standard deviation of its noise.
         n: runs behind it; with one, the noise is that of another machine's repeats.
-        part, terms: what of the time it is: a member of `stalls.PARTS`, or the names of some of
+        part, terms: what of the time it is: a member of `groups.PARTS`, or the names of some of
             `stalls.TERMS`; all of it where both are empty.
     """
 

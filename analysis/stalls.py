@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis import fit, measurements
-from analysis.groups import GROUPS, Group, group_counts
+from analysis.groups import GROUPS, IN_PART, PARTS, group_counts
 from sim import ARCHES, Events, World, reclaim
 from sim.arch import isa
 from sim.state import Count
@@ -24,8 +24,6 @@ from sim.state import Count
 # sizeof(struct page), a cache line. The last cache of the host, data/manifest.toml: what does not
 # fit into it fits into few.
 LINE_BYTES, CACHE_BYTES = 64, 32 << 20
-
-PARTS = ("check", "unmap", "rest")
 
 # Cycles in the sources are taken at 3 GHz; none of them states its clock.
 NS_A_CYCLE = 1 / 3
@@ -266,14 +264,8 @@ def pageout_terms(
 
 
 def by_part(by_group: np.ndarray) -> np.ndarray:
-    """Return the sum over the groups of each part, shape (len(PARTS),); others are "rest"."""
-    places = np.array([part_of(group) for group in GROUPS])
-    return np.array([by_group[places == place].sum() for place in range(len(PARTS))])
-
-
-def part_of(group: Group) -> int:
-    """Return the place in `PARTS` of an event group; of a part of its own, "rest"."""
-    return PARTS.index(group.part if group.part in PARTS else "rest")
+    """Return the sum over the groups of each part, shape (len(PARTS),)."""
+    return np.array([by_group[IN_PART[part]].sum() for part in PARTS])
 
 
 def _pmd_instructions(events: Events) -> float:

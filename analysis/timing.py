@@ -14,9 +14,10 @@ import pandas as pd
 
 from analysis import fit, machines
 from analysis import shown as tables
+from analysis.groups import PARTS
 from analysis.machines import Machine, Observation
 from analysis.posterior import Posterior, Problem, profile, variance_inflation
-from analysis.stalls import PARTS, TERM_NAMES, TERMS, pageout_terms, prior, terms_of
+from analysis.stalls import TERM_NAMES, TERMS, pageout_terms, prior, terms_of
 from sim import ARCHES, Events, World, reclaim
 from sim.arch import isa
 from sim.ident import short_id

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from analysis import elapsed, fit, machines, timing, whatif
-from analysis.groups import NAMES, group_counts
-from analysis.stalls import PARTS, TERM_NAMES, terms_of
+from analysis.groups import NAMES, PARTS, group_counts
+from analysis.stalls import TERM_NAMES, terms_of
 from analysis.whatif import WHATIFS, Less, WhatIf
 from sim import MEASURED_ARCHES, WorldError
 
