@@ -75,6 +75,7 @@ def guest_arguments(part: argparse.ArgumentParser, *, orders: str, lrus: str) ->
     add("--access", choices=plans.ACCESSES, default="pread", help="how the file comes in")
     add("--request", choices=plans.REQUESTS, default=plans.REQUESTS[0])
     add("--stats-worker", choices=("off", "on"), default="off", help="on: as the tree has it")
+    add("--memory", default=0, help="of the guest (default: 4G, or what --map needs)", **size)
     add("--reps", type=int, default=1, metavar="N", help="of each cell (default: 1)")
     add("--unmodified", action="store_true", help="no switch in the tree: orders 0 to 4, and 9")
     add("--profile", action="store_true", help="count hits of each function too, in boots more")
@@ -104,6 +105,7 @@ def plan_of(arguments: argparse.Namespace, kernels: tuple[str, ...]) -> plans.Pl
         access=arguments.access,
         request=arguments.request,
         stats_worker=arguments.stats_worker,
+        memory_bytes=arguments.memory,
         reps=arguments.reps,
         modified=not arguments.unmodified,
     )

@@ -227,7 +227,7 @@ def _told(boot: Boot, folder: str, accel: str) -> str:
 
 
 def _check_memory(plan: Plan) -> None:
-    needed = plan.memory_mib
+    needed = plan.needed_mib
     try:
         with Path("/proc/meminfo").open() as info:
             line = next(line for line in info if line.startswith("MemAvailable:"))

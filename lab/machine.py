@@ -55,7 +55,7 @@ MACHINES = {
     "x86_64": Machine(
         qemu="qemu-system-x86_64",
         package="qemu-system-x86",
-        options=("-M", "pc", "-cpu", "max"),
+        options=("-M", "q35", "-cpu", "max"),
         console="ttyS0",
         disk="virtio-blk-pci",
         prefix="x86_64-linux-gnu-",

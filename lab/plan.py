@@ -20,6 +20,7 @@ UNMODIFIED_ORDERS = (0, 1, 2, 3, 4, 9)
 # Anonymous folios: those of one page, and those that mTHP offers.
 ANONYMOUS_ORDERS = (0, 2, 3, 4, 5, 6, 7, 8, 9)
 MAX_MAPPERS = 64  # guest/init.c
+MEMORY_MIB = 4096  # of what was tried, nearest to the guests of data/emulated at orders 0 to 2
 # The switches that make a kernel out of one that has both batches.
 _NEEDS = {
     "base": ("no_reference_batch", "no_unmap_batch"),
@@ -39,6 +40,7 @@ class Plan:
         map_bytes, reclaim_bytes: mapped, and asked for; whole pages of 4 KiB are used.
         cpus: 2 puts the mapping processes on CPU 1 and the reclaimer on CPU 0.
         stats_worker: "on" leaves the two-second statistics worker alone.
+        memory_bytes: of the guest; 0 takes 4 GiB, or what is needed if that is more.
         modified: whether the tree has switches; if not, orders come from block sizes.
         profile: whether the function profiler counts hits; then times are of no use.
 
@@ -57,6 +59,7 @@ class Plan:
     access: str = "pread"
     request: str = "memory.reclaim"
     stats_worker: str = "off"
+    memory_bytes: int = 0
     reps: int = 1
     modified: bool = True
     profile: bool = False
@@ -91,6 +94,9 @@ class Plan:
             raise LabError(
                 f"--reclaim {self.reclaim_bytes}: expected 4096 to {self.map_bytes}, what is mapped"
             )
+        if self.memory_bytes and self.memory_mib < self.needed_mib:
+            raise LabError(f"--memory {self.memory_bytes}: what is mapped needs "
+                           f"{self.needed_mib}M; say that or more, or less --map")  # fmt: skip
 
     def _check_combination(self) -> None:
         if self.workload != "file" and self.mapped_by > 1:
@@ -122,14 +128,23 @@ class Plan:
         return list(product(self.lrus, self.orders, range(self.reps), self.kernels))
 
     @property
-    def memory_mib(self) -> int:
-        """Memory the guest needs, MiB: what is mapped, its page tables and struct pages, the rest.
+    def needed_mib(self) -> int:
+        """Memory the guest will touch, MiB: what is mapped, its page tables and pages, the rest.
 
         Each page mapped has 64 bytes of struct page, and 8 of page table in every process.
         """
         pages = self.map_bytes >> 12
         extra = pages * (64 + 8 * self.mapped_by) + self.map_bytes // 16
-        return max(1024, (self.map_bytes + extra >> 20) + 768)
+        return (self.map_bytes + extra >> 20) + 512
+
+    @property
+    def memory_mib(self) -> int:
+        """Memory the guest is given, MiB; more than it touches costs this machine nothing.
+
+        Not only what is needed: the page allocator keeps per-CPU lists by the size of a zone, and
+        with it orders 0 to 2 change by up to 4%.
+        """
+        return self.memory_bytes >> 20 or max(MEMORY_MIB, self.needed_mib)
 
     def arguments(self) -> Iterator[str]:
         """Yield what init is told, one lab.name=value each."""

@@ -65,8 +65,15 @@ def test_what_cannot_be_measured_is_refused(fields, told):
 
 def test_memory_grows_with_what_is_mapped():
     small, large = Plan(), Plan(map_bytes=10 << 30, reclaim_bytes=8 << 30)
-    assert 1024 <= small.memory_mib < 1200
-    assert 11 << 10 < large.memory_mib < 13 << 10
+    assert 512 < small.needed_mib < 1024
+    assert small.memory_mib == 4096
+    assert 11 << 10 < large.needed_mib == large.memory_mib < 13 << 10
+
+
+def test_memory_can_be_said_but_not_less_than_is_needed():
+    assert Plan(memory_bytes=1 << 30).memory_mib == 1024
+    with pytest.raises(LabError, match=r"--memory 536870912: what is mapped needs \d+M; say that"):
+        Plan(memory_bytes=512 << 20)
 
 
 @pytest.mark.parametrize(
