@@ -32,7 +32,7 @@ _NEEDS = {
 
 @dataclass(frozen=True)
 class Plan:
-    """Every combination of lrus, orders and kernels, each `reps` times, in one boot.
+    """Every combination of lrus, orders and kernels, each `reps` times.
 
     Attributes:
         kernels: of `KERNELS`; "unmap" is the tree as it is.

@@ -163,7 +163,18 @@ def test_measuring_leaves_no_file_behind(faked, image, tmp_path):
     found = emulate.measure(image, SMALL, logs=tmp_path / "out")
     assert [run.order for run in found.runs] == [4]
     assert list((tmp_path / "tmp").iterdir()) == []
-    assert (tmp_path / "out" / "console-x86_64-timed.log").exists()
+    assert (tmp_path / "out" / "console-x86_64-classic.log").exists()
+
+
+def test_each_lru_has_a_boot_of_its_own(faked, image, tmp_path):
+    faked(fake("@lab start", RUN, "@lab end"))
+    plan = Plan(kernels=("unmap",), orders=(4,))
+    found = emulate.measure(image, plan, logs=tmp_path / "out", profile=True)
+    boots = ["classic", "classic-profile", "mglru", "mglru-profile"]
+    assert list(found.about["commands"]) == boots
+    logs = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert logs == sorted(f"console-x86_64-{name}.log" for name in boots)
+    assert (len(found.runs), len(found.profiled)) == (2, 2)
 
 
 @pytest.mark.parametrize("then", ["sys.exit(1)", "time.sleep(1000)"])
