@@ -21,7 +21,8 @@ _KEY = ("arch", "lru", "cpus", "mapped_by", "map_bytes", "reclaim_bytes", "order
 class Difference:
     """One cell in both tables: least instructions of its repeats, then and now.
 
-    The least, for a timer or a worker can only add to them.
+    The least, for a timer or a worker can only add to them. same_worker: whether the statistics
+    worker was on, or off, in both; the table's own of either kind is taken where it has one.
     """
 
     arch: str
@@ -31,6 +32,7 @@ class Difference:
     then: float
     now: float
     same_counts: bool
+    same_worker: bool = True
 
     @property
     def share(self) -> float:
@@ -46,14 +48,13 @@ def instructions(rows: Iterable[dict], table: Path | None = None) -> list[Differ
     """
     path = table or SHIPPED / "instructions.csv"
     then, now = _least(_rows(path)), _least(rows)
-    found = [
-        Difference(
-            key[0], key[1], int(key[6]), key[7], then[key][0], now[key][0],
-            then[key][1:] == now[key][1:],
-        )
-        for key in now
-        if key in then
-    ]  # fmt: skip
+    found = []
+    for (cell, worker), (instructions, *pages) in now.items():
+        of = then.get((cell, worker)) or then.get((cell, not worker))
+        if of:
+            arch, lru, *_, order, kernel = cell
+            same = (of[1:] == tuple(pages), (cell, worker) in then)
+            found.append(Difference(arch, lru, int(order), kernel, of[0], instructions, *same))
     if not found:
         raise LabError(f"{path.name}: has none of the cells measured; expected some to compare")
     return found
@@ -78,6 +79,8 @@ def to_text(found: Sequence[Difference], within: float = WITHIN) -> str:
         f"{one.now:,.0f} now ({one.share:+.2%})"
         for one in over[:20]
     ]
+    if other := sum(not one.same_worker for one in found):
+        lines += ["", f"{other} cells: the table has them with another --stats-worker only"]
     return "\n".join(lines)
 
 
@@ -128,17 +131,17 @@ def _rows(path: Path) -> list[dict]:
         raise LabError(f"{path}: {error.strerror}; expected a table to compare with") from None
 
 
-# The statistics worker is left out of the key: rows without it first, others where none are.
+# By cell, and whether its statistics worker was on.
 def _least(rows: Iterable[dict]) -> dict[tuple, tuple]:
     best: dict[tuple, tuple] = {}
     for row in rows:
         if row.get("workload", "file") != "file" or row.get("access", "pread") != "pread":
             continue
-        key = tuple(str(row[name]) for name in _KEY)
-        rank = (row["stats_worker"] != "off", float(row["instructions"]))
-        if key not in best or rank < best[key][0]:
-            best[key] = (rank, (int(row["pgscan"]), int(row["pgsteal"])))
-    return {key: (rank[1], *pages) for key, (rank, pages) in best.items()}
+        key = (tuple(str(row[name]) for name in _KEY), row["stats_worker"] != "off")
+        told = (float(row["instructions"]), int(row["pgscan"]), int(row["pgsteal"]))
+        if key not in best or told[0] < best[key][0]:
+            best[key] = told
+    return best
 
 
 def _hits(rows: Iterable[dict]) -> dict[tuple, dict[str, int]]:

@@ -120,6 +120,14 @@ def test_a_cell_that_is_off_is_named():
 def test_rows_with_the_worker_serve_where_there_are_no_others():
     found = check.instructions([row | {"stats_worker": "off"} for row in shipped(lru="mglru")])
     assert len(found) == 64
+    told = "64 cells: the table has them with another --stats-worker only"
+    assert told in check.to_text(found)
+    assert told not in check.to_text(check.instructions(shipped(lru="mglru")))
+
+
+def test_rows_with_the_worker_are_compared_with_such():
+    with_worker = shipped(arch="arm64", lru="classic", cpus=1, stats_worker="on")
+    assert {one.share for one in check.instructions(with_worker)} == {0.0}
 
 
 def test_nothing_to_compare_is_told(tmp_path):
