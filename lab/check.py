@@ -32,7 +32,7 @@ class Difference:
     then: float
     now: float
     same_counts: bool
-    same_worker: bool = True
+    same_worker: bool
 
     @property
     def share(self) -> float:

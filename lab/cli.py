@@ -12,8 +12,6 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import replace
-from itertools import product
 from pathlib import Path
 
 from analysis.units import argument_of, parse_orders, parse_size
@@ -250,15 +248,14 @@ def _profile(arguments: argparse.Namespace) -> None:
     _check_out(arguments.out)
     images = _images(arguments, plan)
     functions = []
-    for image, lru in product(images, plan.lrus):
-        of = replace(plan, lrus=(lru,))  # in a boot of its own, as emulate.measure
-        with progress.cells(of, 1, profile=False) as heard:
-            found = profile.measure(image, of, limits=limits_of(arguments), heard=heard)
+    for image in images:
+        with progress.cells(plan, 1, profile=False) as heard:
+            found = profile.measure(image, plan, limits=limits_of(arguments), heard=heard)
         print(profile.top(found, arguments.top) + "\n")
         for one in found if arguments.out else ():
             name = f"{one.arch}-{one.run.lru}-{one.run.kernel}-order{one.run.order}.folded"
             cache.write_whole(arguments.out / name, one.folded().encode())
-        functions += profile.functions(of, found)
+        functions += profile.functions(plan, found)
     if arguments.out:
         tables.write_csv(arguments.out / "functions.csv", functions, tables.FUNCTIONS)
 

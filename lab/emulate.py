@@ -59,13 +59,10 @@ def measure(
     heard: Callable[[str, Console], None] = lambda _, __: None,
     stop: threading.Event | None = None,
 ) -> Measured:
-    """Boot one kernel, once an LRU, and return what it counted in every cell of the plan.
-
-    An LRU leaves the page allocator's lists as it wants them, which the other's orders 0 and 1
-    would find, up to 1% dearer: what is asked beside a cell is not to change it.
+    """Boot one kernel for each of `plan.boots` and return what it counted in every cell.
 
     Args:
-        profile: boot once more an LRU, with the function profiler on, each cell once.
+        profile: boot each once more, with the function profiler on, each cell once.
         accel: "tcg" counts instructions; "kvm" takes time, where KVM boots a guest.
         logs: folder that gets the whole consoles.
         stop: see `emulator.run`.
@@ -80,9 +77,9 @@ def measure(
     runs: dict[bool, list[Run]] = {False: [], True: []}
     about = {"kernel": image.about, "qemu": qemu_version(image.arch), "commands": {}}
     notes: list[str] = []
-    for lru, profiled in product(plan.lrus, (False, True) if profile else (False,)):
-        of = replace(plan, lrus=(lru,), profile=profiled, reps=1 if profiled else plan.reps)
-        name = f"{lru}-profile" if profiled else lru
+    for one, profiled in product(plan.boots, (False, True) if profile else (False,)):
+        of = replace(one, profile=True, reps=1) if profiled else one
+        name = f"{one.lrus[0]}-profile" if profiled else one.lrus[0]
         log = logs / f"console-{image.arch}-{name}.log" if logs else None
         console, command, note = _boot(image, of, accel, limits, log, heard, stop)
         runs[profiled] += console.runs

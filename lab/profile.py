@@ -89,7 +89,7 @@ def measure(
     limits: Limits = emulator.DEFAULT,
     heard=lambda _, __: None,
 ) -> list[Profile]:
-    """Boot one kernel with the plugin and return a profile of each run of the plan.
+    """Boot one kernel with the plugin for each of `plan.boots`; return a profile of each run.
 
     Raises:
         LabError: QEMU has no plugins, or the plan has MADV_PAGEOUT, which has no marks.
@@ -97,6 +97,10 @@ def measure(
     """
     if plan.request != "memory.reclaim":
         raise LabError(f"--request {plan.request}: expected memory.reclaim, for a profile")
+    return [one for of in plan.boots for one in _booted(image, of, limits, heard)]
+
+
+def _booted(image: build.Image, plan: Plan, limits: emulator.Limits, heard) -> list[Profile]:
     with tempfile.TemporaryDirectory(prefix="reclaim-lab-") as name:
         folder = Path(name)
         boot = emulate.prepare(image.arch, image.kernel, plan, folder)

@@ -30,13 +30,12 @@ def built(arch: str, tree: Tree, switches: Sequence[str]) -> build.Image:
 def cells(plan: Plan, nr_guests: int, profile: bool) -> Iterator[Callable[[str, Console], None]]:
     """Yield what `emulate.measure` calls with a guest's console: a bar of cells measured."""
     total = nr_guests * (len(plan.cells) + (len(plan.cells) // plan.reps if profile else 0))
-    seen: dict[tuple[str, int], int] = {}
+    seen: dict[Console, int] = {}  # kept, for the next boot's may not be taken for this one
     with tqdm(total=total, desc="measure", unit="cell", disable=None, leave=False) as bar:
 
-        def heard(arch: str, console: Console) -> None:
-            key = (arch, id(console))
-            if (done := len(console.runs)) > seen.get(key, 0):
-                bar.update(done - seen.get(key, 0))
-                seen[key] = done
+        def heard(_: str, console: Console) -> None:
+            if (done := len(console.runs)) > seen.get(console, 0):
+                bar.update(done - seen.get(console, 0))
+                seen[console] = done
 
         yield heard
