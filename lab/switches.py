@@ -63,12 +63,13 @@ SWITCHES = {
             "bool",
             "false",
             "check references one PTE at a time",
-            # asked last, so that folios of one page do not ask
+            # asked last, so that folios of one page do not ask; READ_ONCE, which the compiler may
+            # not fold into the comparison, for one more instruction a PTE, as in data/emulated
             (
                 Insertion(
                     "mm/rmap.c",
                     "folio_referenced_one",
-                    " && !reclaim_lab_no_reference_batch",
+                    " && !READ_ONCE(reclaim_lab_no_reference_batch)",
                     r"^\s*if \(pvmw\.pte && folio_test_large\(folio\)\) \{$",
                     condition=True,
                 ),
@@ -83,8 +84,8 @@ SWITCHES = {
                 Insertion(
                     "mm/rmap.c",
                     "folio_unmap_pte_batch",
-                    "if (unlikely(reclaim_lab_no_unmap_batch)) return 1;",
-                    r"^\s*return folio_pte_batch\w*\(",
+                    "if (READ_ONCE(reclaim_lab_no_unmap_batch)) return 1;",
+                    r"^\s*(if \(!?folio_test_anon|return folio_pte_batch\w*)\(",
                 ),
             ),
         ),

@@ -93,7 +93,7 @@ def added(before, after):
 def test_reference_switch_is_asked_last():
     text = edited("mm/rmap.c", "no_reference_batch")
     condition = "pvmw.pte && folio_test_large(folio)"
-    switched = f"if ({condition} && !reclaim_lab_no_reference_batch) {{"
+    switched = f"if ({condition} && !READ_ONCE(reclaim_lab_no_reference_batch)) {{"
     assert text.count(switched) == 1
     back = text.replace(switched, f"if ({condition}) {{").replace(switches.INCLUDE + "\n", "")
     assert back == RMAP
@@ -101,9 +101,18 @@ def test_reference_switch_is_asked_last():
 
 def test_unmap_switch_comes_before_the_count():
     text = edited("mm/rmap.c", "no_unmap_batch")
-    line = "\tif (unlikely(reclaim_lab_no_unmap_batch)) return 1;"
+    line = "\tif (READ_ONCE(reclaim_lab_no_unmap_batch)) return 1;"
     assert added(RMAP, text) == [switches.INCLUDE, line]
     assert f"{line}\n\treturn folio_pte_batch_flags(" in text
+
+
+def test_unmap_switch_comes_before_what_kind_of_folio_it_is():
+    anon = "\tif (folio_test_anon(folio) && folio_test_swapbacked(folio))\n\t\treturn 1;\n"
+    counted = "\treturn folio_pte_batch_flags("
+    text = switches.edits(["no_unmap_batch"])["mm/rmap.c"](RMAP.replace(counted, anon + counted))
+    line = "\tif (READ_ONCE(reclaim_lab_no_unmap_batch)) return 1;"
+    assert text.count(line) == 1
+    assert f"{line}\n{anon}{counted}" in text
 
 
 def test_both_switches_of_a_file_include_the_header_once():
