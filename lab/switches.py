@@ -63,8 +63,8 @@ SWITCHES = {
             "bool",
             "false",
             "check references one PTE at a time",
-            # asked last, so that folios of one page do not ask; READ_ONCE, which the compiler may
-            # not fold into the comparison, for one more instruction a PTE, as in data/emulated
+            # Asked last, so that folios of one page do not ask. What asking costs is a few
+            # instructions a PTE: READ_ONCE here, as the kernels of data/emulated seem to have had.
             (
                 Insertion(
                     "mm/rmap.c",
