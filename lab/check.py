@@ -89,18 +89,15 @@ def counters(rows: Iterable[dict], table: Path | None = None) -> str:
     path = table or SHIPPED / "counters.csv"
     then, now = _hits(_rows(path)), _hits(rows)
     lines, same, all_of = [], 0, 0
-    for key in now:
-        if key not in then:
-            continue
-        shared = then[key].keys() & now[key].keys()
-        off = {name: (then[key][name], now[key][name]) for name in shared}
-        off = {name: pair for name, pair in off.items() if pair[0] != pair[1]}
+    for (cell, worker), hits in now.items():
+        of = then.get((cell, worker)) or then.get((cell, not worker), {})
+        shared = {name: (of[name], hits[name]) for name in of.keys() & hits.keys()}
         all_of += len(shared)
-        same += len(shared) - len(off)
-        large = {name: pair for name, pair in off.items() if abs(pair[0] - pair[1]) > 8}
-        for name, (old, new) in sorted(large.items()):
-            where = f"{key[0]} {key[1]} {key[7]} order {key[6]}"
-            lines.append(f"  {where} {name}: {old} then, {new} now")
+        same += sum(old == new for old, new in shared.values())
+        for name, (old, new) in sorted(shared.items()):
+            if abs(old - new) > 8:
+                where = f"{cell[0]} {cell[1]} {cell[7]} order {cell[6]}"
+                lines.append(f"  {where} {name}: {old} then, {new} now")
     if not all_of:
         return f"{path.name}: has none of the cells profiled"
     head = f"{same} of {all_of} counts in both tables are equal; off by more than 8: {len(lines)}"
@@ -144,11 +141,10 @@ def _least(rows: Iterable[dict]) -> dict[tuple, tuple]:
     return best
 
 
+# By cell, and whether its statistics worker was on: hits of each function.
 def _hits(rows: Iterable[dict]) -> dict[tuple, dict[str, int]]:
     found: dict[tuple, dict[str, int]] = {}
-    worker: dict[tuple, str] = {}
-    for row in sorted(rows, key=lambda row: row["stats_worker"]):  # off before on
-        key = tuple(str(row[name]) for name in _KEY)
-        if worker.setdefault(key, row["stats_worker"]) == row["stats_worker"]:
-            found.setdefault(key, {})[row["function"]] = int(row["hits"])
+    for row in rows:
+        key = (tuple(str(row[name]) for name in _KEY), row["stats_worker"] != "off")
+        found.setdefault(key, {})[row["function"]] = int(row["hits"])
     return found

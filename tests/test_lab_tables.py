@@ -146,6 +146,17 @@ def test_counters_that_differ_are_named(written):
     assert "try_to_unmap: 3277 then, 4000 now" in check.counters(found)
 
 
+def test_counters_with_a_statistics_worker_are_compared_with_such():
+    # where the table has both, those of the other kind differ
+    table = rows(check.SHIPPED / "counters.csv")
+    plain = [row for row in table if (row["cpus"], row["mapped_by"]) == ("1", "1")]
+    for worker in ("on", "off"):
+        of = [row for row in plain if row["stats_worker"] == worker]
+        assert check.counters(of).startswith(f"{len(of)} of {len(of)} counts")
+    asked = [row | {"stats_worker": "off"} for row in plain if row["lru"] == "mglru"]
+    assert check.counters(asked).startswith(f"{len(asked)} of {len(asked)} counts")
+
+
 def test_samples_have_the_columns_of_ingest(written):
     # `reclaim ingest --csv` prints these columns, and `reclaim predict --machine` reads them
     assert tuple(rows(written / "samples.csv")[0]) == COLUMNS
