@@ -21,8 +21,12 @@ _KEY = ("arch", "lru", "cpus", "mapped_by", "map_bytes", "reclaim_bytes", "order
 class Difference:
     """One cell in both tables: least instructions of its repeats, then and now.
 
-    The least, for a timer or a worker can only add to them. same_worker: whether the statistics
-    worker was on, or off, in both; the table's own of either kind is taken where it has one.
+    The least, for a timer or a worker can only add to them.
+
+    Attributes:
+        apart: most over least of the table's own repeats, less one; None of one repeat.
+        same_worker: whether the statistics worker was on, or off, in both; the table's own of
+            either kind is taken where it has one.
     """
 
     arch: str
@@ -31,6 +35,7 @@ class Difference:
     kernel: str
     then: float
     now: float
+    apart: float | None
     same_counts: bool
     same_worker: bool
 
@@ -47,14 +52,17 @@ def instructions(rows: Iterable[dict], table: Path | None = None) -> list[Differ
         LabError: the table cannot be read, or has none of the cells.
     """
     path = table or SHIPPED / "instructions.csv"
-    then, now = _least(_rows(path)), _least(rows)
+    then, now = _repeats(_rows(path)), _repeats(rows)
     found = []
-    for (cell, worker), (instructions, *pages) in now.items():
+    for (cell, worker), repeats in now.items():
         of = then.get((cell, worker)) or then.get((cell, not worker))
         if of:
             arch, lru, *_, order, kernel = cell
-            same = (of[1:] == tuple(pages), (cell, worker) in then)
-            found.append(Difference(arch, lru, int(order), kernel, of[0], instructions, *same))
+            (instructions, *pages), (before, *pages_before) = repeats[0], of[0]
+            apart = of[-1][0] / before - 1 if len(of) > 1 else None
+            same = (pages == pages_before, (cell, worker) in then)
+            at = (arch, lru, int(order), kernel)
+            found.append(Difference(*at, before, instructions, apart, *same))
     if not found:
         raise LabError(f"{path.name}: has none of the cells measured; expected some to compare")
     return found
@@ -74,6 +82,9 @@ def to_text(found: Sequence[Difference], within: float = WITHIN) -> str:
     over = sorted((one for one in found if abs(one.share) > within), key=lambda o: -abs(o.share))
     inside = len(found) - len(over)
     lines += ["", f"{inside} of {len(found)} cells within {within:.1%} of the table"]
+    if apart := [one.apart for one in found if one.apart is not None]:
+        alike = sum(share <= within for share in apart)
+        lines[-1] += f"; its own repeats are so in {alike} of {len(apart)}"
     lines += [
         f"  {one.arch} {one.lru} {one.kernel} order {one.order}: {one.then:,.0f} then, "
         f"{one.now:,.0f} now ({one.share:+.2%})"
@@ -128,17 +139,17 @@ def _rows(path: Path) -> list[dict]:
         raise LabError(f"{path}: {error.strerror}; expected a table to compare with") from None
 
 
-# By cell, and whether its statistics worker was on.
-def _least(rows: Iterable[dict]) -> dict[tuple, tuple]:
-    best: dict[tuple, tuple] = {}
+# By cell, and whether its statistics worker was on: instructions, pgscan and pgsteal of each
+# repeat, the least first.
+def _repeats(rows: Iterable[dict]) -> dict[tuple, list[tuple]]:
+    found: dict[tuple, list[tuple]] = {}
     for row in rows:
         if row.get("workload", "file") != "file" or row.get("access", "pread") != "pread":
             continue
         key = (tuple(str(row[name]) for name in _KEY), row["stats_worker"] != "off")
         told = (float(row["instructions"]), int(row["pgscan"]), int(row["pgsteal"]))
-        if key not in best or told[0] < best[key][0]:
-            best[key] = told
-    return best
+        found.setdefault(key, []).append(told)
+    return {key: sorted(repeats) for key, repeats in found.items()}
 
 
 # By cell, and whether its statistics worker was on: hits of each function.
