@@ -44,6 +44,11 @@ class Difference:
         """Now over then, less one."""
         return self.now / self.then - 1
 
+    @property
+    def outside(self) -> float:
+        """As share, of the nearest that the table's own repeats, and what is between, come."""
+        return min(self.share, 0.0) or max(self.share - (self.apart or 0.0), 0.0)
+
 
 def instructions(rows: Iterable[dict], table: Path | None = None) -> list[Difference]:
     """Compare rows of instructions.csv with a table of the same columns.
@@ -84,7 +89,9 @@ def to_text(found: Sequence[Difference], within: float = WITHIN) -> str:
     lines += ["", f"{inside} of {len(found)} cells within {within:.1%} of the table"]
     if apart := [one.apart for one in found if one.apart is not None]:
         alike = sum(share <= within for share in apart)
-        lines[-1] += f"; its own repeats are so in {alike} of {len(apart)}"
+        near = sum(abs(one.outside) <= within for one in found)
+        lines.append(f"{near} of {len(found)} within {within:.1%} of its repeats or between them; "
+                     f"{alike} of {len(apart)} have repeats so near each other")  # fmt: skip
     lines += [
         f"  {one.arch} {one.lru} {one.kernel} order {one.order}: {one.then:,.0f} then, "
         f"{one.now:,.0f} now ({one.share:+.2%})"

@@ -106,16 +106,32 @@ def test_the_shipped_table_agrees_with_itself():
     assert len(found) == 64
     assert {one.share for one in found} == {0.0}
     assert all(one.same_counts for one in found)
-    told = "64 of 64 cells within 0.5% of the table; its own repeats are so in "
-    assert told in check.to_text(found)
+    text = check.to_text(found)
+    assert "64 of 64 cells within 0.5% of the table" in text
     repeats = defaultdict(list)
     for row in shipped(cpus=1, stats_worker="off"):
         if row["mapped_by"] == 1:
             cell = (row["arch"], row["lru"], row["order"], row["kernel"])
             repeats[cell].append(row["instructions"])
     alike = sum(max(of) / min(of) <= 1.005 for of in repeats.values())
-    assert f"{told}{alike} of 64" in check.to_text(found)
+    assert f"{alike} of 64 have repeats so near each other" in text
     assert alike < 64
+
+
+def test_a_second_repeat_is_near_the_first_or_told_of():
+    # the dearer one of repeats that are 1% apart is the table's as well
+    of = shipped(arch="x86_64", lru="classic", order=2, kernel="base", cpus=1, stats_worker="off")
+    most = max(of, key=lambda row: row["instructions"])
+    (found,) = check.instructions([most])
+    assert found.share == pytest.approx(found.apart) == pytest.approx(0.0106, abs=0.0001)
+    assert found.outside == pytest.approx(0.0)
+    text = check.to_text([found])
+    assert "0 of 1 cells within 0.5% of the table" in text
+    assert "1 of 1 within 0.5% of its repeats or between them; 0 of 1 have repeats so near" in text
+    beyond = most | {"instructions": 1.01 * most["instructions"]}
+    assert check.instructions([beyond])[0].outside == pytest.approx(0.0101, abs=0.0001)
+    below = most | {"instructions": 0.99 * found.then}
+    assert check.instructions([below])[0].outside == pytest.approx(-0.01)
 
 
 def test_a_cell_that_is_off_is_named():
