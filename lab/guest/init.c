@@ -213,7 +213,7 @@ static void warm_up(const char *lru, int order)
 	next(kernels, kernel, sizeof(kernel));
 	set_kernel(kernel);
 	warming = 1;
-	for (int n = 0; order == 9 && n < 3; n++)
+	for (int n = 0; order == 9 && n < 6; n++)
 		measure(lru, kernel, order, n);
 	warming = 0;
 }
