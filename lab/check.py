@@ -60,8 +60,7 @@ def instructions(rows: Iterable[dict], table: Path | None = None) -> list[Differ
     then, now = _repeats(_rows(path)), _repeats(rows)
     found = []
     for (cell, worker), repeats in now.items():
-        of = then.get((cell, worker)) or then.get((cell, not worker))
-        if of:
+        if of := _like(then, cell, worker):
             arch, lru, *_, order, kernel = cell
             (instructions, *pages), (before, *pages_before) = repeats[0], of[0]
             apart = of[-1][0] / before - 1 if len(of) > 1 else None
@@ -108,7 +107,7 @@ def counters(rows: Iterable[dict], table: Path | None = None) -> str:
     then, now = _hits(_rows(path)), _hits(rows)
     lines, same, all_of = [], 0, 0
     for (cell, worker), hits in now.items():
-        of = then.get((cell, worker)) or then.get((cell, not worker), {})
+        of = _like(then, cell, worker) or {}
         shared = {name: (of[name], hits[name]) for name in of.keys() & hits.keys()}
         all_of += len(shared)
         same += sum(old == new for old, new in shared.values())
@@ -146,23 +145,30 @@ def _rows(path: Path) -> list[dict]:
         raise LabError(f"{path}: {error.strerror}; expected a table to compare with") from None
 
 
-# By cell, and whether its statistics worker was on: instructions, pgscan and pgsteal of each
-# repeat, the least first.
+# What a row is of, and whether its statistics worker was on.
+def _cell(row: dict) -> tuple[tuple[str, ...], bool]:
+    return tuple(str(row[name]) for name in _KEY), row["stats_worker"] != "off"
+
+
+# What a table has of a cell: of the same worker, or else of the other kind.
+def _like(then: dict, cell: tuple[str, ...], worker: bool):
+    return then.get((cell, worker)) or then.get((cell, not worker))
+
+
+# By cell: instructions, pgscan and pgsteal of each repeat, the least first.
 def _repeats(rows: Iterable[dict]) -> dict[tuple, list[tuple]]:
     found: dict[tuple, list[tuple]] = {}
     for row in rows:
         if row.get("workload", "file") != "file" or row.get("access", "pread") != "pread":
             continue
-        key = (tuple(str(row[name]) for name in _KEY), row["stats_worker"] != "off")
         told = (float(row["instructions"]), int(row["pgscan"]), int(row["pgsteal"]))
-        found.setdefault(key, []).append(told)
+        found.setdefault(_cell(row), []).append(told)
     return {key: sorted(repeats) for key, repeats in found.items()}
 
 
-# By cell, and whether its statistics worker was on: hits of each function.
+# By cell: hits of each function.
 def _hits(rows: Iterable[dict]) -> dict[tuple, dict[str, int]]:
     found: dict[tuple, dict[str, int]] = {}
     for row in rows:
-        key = (tuple(str(row[name]) for name in _KEY), row["stats_worker"] != "off")
-        found.setdefault(key, {})[row["function"]] = int(row["hits"])
+        found.setdefault(_cell(row), {})[row["function"]] = int(row["hits"])
     return found
