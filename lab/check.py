@@ -19,12 +19,13 @@ _KEY = ("arch", "lru", "cpus", "mapped_by", "map_bytes", "reclaim_bytes", "order
 
 @dataclass(frozen=True)
 class Difference:
-    """One cell in both tables: least instructions of its repeats, then and now.
+    """One cell in both tables: instructions then and now.
 
-    The least, for a timer or a worker can only add to them.
+    The least of the repeats counts, for a timer or a worker can only add to it.
 
     Attributes:
-        apart: most over least of the table's own repeats, less one; None of one repeat.
+        repeats: the table's own, the least first.
+        now: least of those measured.
         same_worker: whether the statistics worker was on, or off, in both; the table's own of
             either kind is taken where it has one.
     """
@@ -33,11 +34,15 @@ class Difference:
     lru: str
     order: int
     kernel: str
-    then: float
+    repeats: tuple[float, ...]
     now: float
-    apart: float | None
     same_counts: bool
     same_worker: bool
+
+    @property
+    def then(self) -> float:
+        """The table's least."""
+        return self.repeats[0]
 
     @property
     def share(self) -> float:
@@ -45,9 +50,14 @@ class Difference:
         return self.now / self.then - 1
 
     @property
-    def outside(self) -> float:
-        """As share, of the nearest that the table's own repeats, and what is between, come."""
-        return min(self.share, 0.0) or max(self.share - (self.apart or 0.0), 0.0)
+    def apart(self) -> float:
+        """The table's most over its least, less one."""
+        return self.repeats[-1] / self.then - 1
+
+    @property
+    def from_nearest(self) -> float:
+        """Now over the nearest of the table's repeats, less one."""
+        return min((self.now / one - 1 for one in self.repeats), key=abs)
 
 
 def instructions(rows: Iterable[dict], table: Path | None = None) -> list[Difference]:
@@ -62,11 +72,9 @@ def instructions(rows: Iterable[dict], table: Path | None = None) -> list[Differ
     for (cell, worker), repeats in now.items():
         if of := _like(then, cell, worker):
             arch, lru, *_, order, kernel = cell
-            (instructions, *pages), (before, *pages_before) = repeats[0], of[0]
-            apart = of[-1][0] / before - 1 if len(of) > 1 else None
-            same = (pages == pages_before, (cell, worker) in then)
-            at = (arch, lru, int(order), kernel)
-            found.append(Difference(*at, before, instructions, apart, *same))
+            same = (repeats[0][1:] == of[0][1:], (cell, worker) in then)
+            counted = (tuple(one[0] for one in of), repeats[0][0])
+            found.append(Difference(arch, lru, int(order), kernel, *counted, *same))
     if not found:
         raise LabError(f"{path.name}: has none of the cells measured; expected some to compare")
     return found
@@ -86,11 +94,11 @@ def to_text(found: Sequence[Difference], within: float = WITHIN) -> str:
     over = sorted((one for one in found if abs(one.share) > within), key=lambda o: -abs(o.share))
     inside = len(found) - len(over)
     lines += ["", f"{inside} of {len(found)} cells within {within:.1%} of the table"]
-    if apart := [one.apart for one in found if one.apart is not None]:
-        alike = sum(share <= within for share in apart)
-        near = sum(abs(one.outside) <= within for one in found)
-        lines.append(f"{near} of {len(found)} within {within:.1%} of its repeats or between them; "
-                     f"{alike} of {len(apart)} have repeats so near each other")  # fmt: skip
+    if repeated := [one for one in found if len(one.repeats) > 1]:
+        near = sum(abs(one.from_nearest) <= within for one in repeated)
+        alike = sum(one.apart <= within for one in repeated)
+        lines.append(f"{near} of {len(repeated)} within {within:.1%} of one of its repeats; "
+                     f"{alike} have repeats so near each other")  # fmt: skip
     lines += [
         f"  {one.arch} {one.lru} {one.kernel} order {one.order}: {one.then:,.0f} then, "
         f"{one.now:,.0f} now ({one.share:+.2%})"
